@@ -1,0 +1,129 @@
+# tengri_fast. Bare `make` prints what there is; each target prepares the environment that it needs.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+VENV := .venv/bin
+DEMO_EXTRAS := nautilus,data,report
+# Pytest options: `make test ARGS="-k gate -x"`.
+ARGS ?=
+# A pattern that chooses benches: `make bench BENCH=gate`.
+BENCH ?=
+# How long `make soak` takes.
+MINUTES ?= 10
+JOBS ?= auto
+
+# Finds Python once and hands the work to tools/environment.py; $(1) is its command line.
+environment = python=$$(sh tools/find_python.sh) && "$$python" tools/environment.py $(1)
+
+# Training runs in an interpreter of its own; tests and benches are told where it is, if it is there.
+with_torch = [ ! -f .venv-train/tengri.json ] || export TENGRI_TRAIN_PYTHON="$$PWD/.venv-train/bin/python";
+
+.PHONY: help
+help: ## this list
+	@echo "tengri_fast: make TARGET"
+	@echo
+	@awk -F ':[^#]*## ' '/^[a-z][a-z-]*:[^#]*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Variables: PYTHON=/path/to/python  CC=/path/to/cc  ARGS=\"-k gate\" (test)  BENCH=gate (bench)  MINUTES=2 (soak)"
+
+.PHONY: demo
+demo: ## backtest the shipped Binance ticks; report in out/demo/report.html
+	@$(call environment,main --extras $(DEMO_EXTRAS))
+	@$(VENV)/tengri backtest examples/demo_btcusdt.toml --out out/demo
+
+.PHONY: demo-rb
+demo-rb: ## the same on SHFE rebar, two days of training and a third one unseen (data not shipped)
+	@$(call environment,main --extras $(DEMO_EXTRAS))
+	@$(VENV)/tengri backtest examples/shfe_rb2510.toml --out out/demo-rb
+
+.PHONY: test
+test: env try-train-env ## everything: environment, build, all tests
+	@$(with_torch) $(VENV)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+.PHONY: test-fast
+test-fast: env ## the tests that take seconds (no installs, no training)
+	@$(VENV)/pytest -n $(JOBS) --dist loadfile -m "not slow and not train" $(ARGS)
+
+.PHONY: test-isa
+test-isa: env ## the tests that run kernels, once per instruction set of this CPU
+	@for isa in $$($(VENV)/python tools/isa.py --list); do \
+	    echo "== TENGRI_ISA=$$isa"; \
+	    TENGRI_ISA=$$isa $(VENV)/pytest -q -n $(JOBS) -m "not slow and not train" \
+	        tests/csrc tests/features tests/inference tests/kernels tests/runtime $(ARGS) || exit 1; \
+	done
+
+.PHONY: bench
+bench: env ## measure against the rivals; one table, JSON in bench/results/latest.json
+	@mkdir -p bench/results
+	@$(with_torch) $(VENV)/pytest bench -q --benchmark-only --benchmark-json=bench/results/latest.json $(if $(BENCH),-k "$(BENCH)")
+	@$(VENV)/python bench/summary.py bench/results/latest.json
+
+.PHONY: bench-compare
+bench-compare: env ## compare the last `make bench` with the committed results
+	@$(VENV)/python bench/summary.py --compare bench/results/committed bench/results/latest.json
+
+.PHONY: bench-commit
+bench-commit: env ## keep the last `make bench`, slim, in bench/results/committed
+	@$(VENV)/python bench/summary.py --keep bench/results/latest.json
+
+.PHONY: soak
+soak: env ## stream, fuzz and shake for MINUTES (10); bench/results/committed/soak.json
+	@$(VENV)/python bench/soak.py --minutes $(MINUTES)
+
+.PHONY: lint
+lint: env ## ruff, codespell and, where it is installed, clang-format
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/codespell
+	@sh tools/clang_format.sh --check
+
+.PHONY: format
+format: env ## rewrite Python and C sources in the project's style
+	@$(VENV)/ruff check --fix .
+	@$(VENV)/ruff format .
+	@sh tools/clang_format.sh
+
+.PHONY: types
+types: env ## mypy --strict on the Python face
+	@$(VENV)/mypy
+
+.PHONY: asan
+asan: ## the C tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) --no-print-directory -C csrc/tests asan
+
+.PHONY: annotate
+annotate: env ## Cython's annotated HTML of every extension in build/annotate
+	@$(VENV)/python tools/annotate.py
+
+.PHONY: cpu
+cpu: env ## CPU features and the active instruction set
+	@$(VENV)/python tools/isa.py
+
+.PHONY: env
+env: ## .venv with everything the tests need, extensions built (every target does this by itself)
+	@$(call environment,main --extras dev)
+
+.PHONY: train-env
+train-env: ## .venv-train: Python 3.11 with PyTorch, for training models
+	@$(call environment,train)
+
+# Without Python 3.11 or a CPU build of PyTorch this says so in one line and goes on: tests of training are then skipped.
+.PHONY: try-train-env
+try-train-env:
+	@$(call environment,train --optional)
+
+.PHONY: pycuda
+pycuda: env ## build pycuda against the CUDA toolkit of this machine
+	@sh tools/build_pycuda.sh $(VENV)/python
+
+.PHONY: clean
+clean: ## remove what was built (not the environments)
+	@rm -rf build dist out csrc/tests/build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	@find tengri_fast kernels engines models tests bench examples tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find tengri_fast -name '*.so' -type f -delete
+
+.PHONY: distclean
+distclean: clean ## clean, and remove the environments too
+	@rm -rf .venv .venv-train
