@@ -1,0 +1,10 @@
+/* tengri_fast: public C interface. Compiles alone as C11 and as C++17. */
+#ifndef TENGRI_H
+#define TENGRI_H
+
+#include "tengri/isa.h"
+#include "tengri/events.h"
+#include "tengri/features.h"
+#include "tengri/nn.h"
+
+#endif

@@ -1,0 +1,55 @@
+"""Builds and runs the C tests: kernels, models, features, and the header alone as C11 and C++17."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support import REPOSITORY
+
+FOLDER = REPOSITORY / "csrc" / "tests"
+needs_compiler = pytest.mark.skipif(
+    any(shutil.which(tool) is None for tool in ("make", "cc", "c++")), reason="make, cc and c++ are needed"
+)
+
+
+def make(target: str, build: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", "-C", str(FOLDER), target, f"BUILD_DIR={build}"], capture_output=True, text=True, check=False
+    )
+
+
+@needs_compiler
+def test_c_programs(tmp_path: Path) -> None:
+    result = make("test", tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    for program in ("test_kernels", "test_nn"):
+        lines = [line for line in result.stdout.splitlines() if line.startswith(f"{program}: ") and "checks" in line]
+        assert len(lines) == 1, result.stdout
+        assert lines[0].endswith(" 0 failed")
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the instruction-set files exist on x86-64 only")
+def test_portable_files_hold_no_vector_intrinsics() -> None:
+    for path in (FOLDER.parent / "nn").glob("*.[ch]"):
+        text = path.read_text()
+        if not any(mark in path.stem for mark in ("_avx2", "_avx512")):
+            assert "immintrin" not in text, path.name
+            assert "_mm" not in text, path.name
+
+
+@pytest.mark.skipif(shutil.which("aarch64-linux-gnu-gcc") is None, reason="no cross compiler for aarch64")
+def test_tree_compiles_for_aarch64(tmp_path: Path) -> None:
+    parts = [FOLDER.parent / part for part in ("isa", "features", "nn")]
+    sources = [p for part in parts for p in part.glob("*.c") if "_avx" not in p.stem]
+    assert sources
+    command = ["aarch64-linux-gnu-gcc", "-std=c17", "-Wall", "-Wextra", "-Werror", "-O1", "-ffp-contract=off", "-c"]
+    includes = [f"-I{FOLDER.parent}", f"-I{FOLDER.parent / 'include'}"]
+    result = subprocess.run(
+        [*command, *includes, *map(str, sources)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
