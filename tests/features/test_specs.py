@@ -1,0 +1,193 @@
+"""Specs and plans: text, checks, hash, lookback."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tengri_fast.errors import FeatureExtractionError
+from tengri_fast.features import FEATURES, FeaturePlan, FeatureSpec, parse_spec
+from tengri_fast.market.columns import QuoteColumns
+
+
+def test_the_table_is_complete() -> None:
+    assert len(FEATURES) >= 12
+    for info in FEATURES.values():
+        assert all((info.unit, info.needs, info.lookback, info.rule, info.source, info.description))
+        plan = FeaturePlan([info.name])
+        text = plan.explain()
+        for word in (info.name, info.unit, info.rule, info.source, plan.hash):
+            assert word in text
+        for parameter in info.parameters:
+            assert parameter.low <= parameter.high
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical", "short"),
+    [
+        ("rsi(14)", "rsi(period=14)", "rsi"),
+        ("rsi", "rsi(period=14)", "rsi"),
+        (" rsi( period = 9 ) ", "rsi(period=9)", "rsi(period=9)"),
+        ("mid_return(5)", "mid_return(lag=5, capacity=4096)", "mid_return(lag=5)"),
+        ("mid_return(lag='1500ms')", "mid_return(lag='1500ms', capacity=4096)", "mid_return(lag='1500ms')"),
+        ("mid_return(lag='1.5s')", "mid_return(lag='1500ms', capacity=4096)", "mid_return(lag='1500ms')"),
+        ("spread(tick=0.1)", "spread(tick=0.1)", "spread(tick=0.1)"),
+        ("order_flow_imbalance(window='60s', levels=5)",
+         "order_flow_imbalance(window='1m', levels=5, normalise=1, capacity=4096)",
+         "order_flow_imbalance(window='1m', levels=5)"),
+        ("order_flow_imbalance('1s', normalise=False)",
+         "order_flow_imbalance(window='1s', levels=1, normalise=0, capacity=4096)",
+         "order_flow_imbalance(normalise=0)"),
+        ("ema_difference(fast='1s', slow='10s')", "ema_difference(fast='1s', slow='10s')",
+         "ema_difference(fast='1s', slow='10s')"),
+        ("last_move_direction(half_life='2s')", "last_move_direction(half_life='2s')",
+         "last_move_direction(half_life='2s')"),
+    ],
+)  # fmt: skip
+def test_text_and_back(text: str, canonical: str, short: str) -> None:
+    spec = parse_spec(text)
+    assert spec.canonical == canonical
+    assert str(spec) == short
+    assert parse_spec(spec.canonical) == parse_spec(str(spec)) == spec
+    assert hash(parse_spec(canonical)) == hash(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rsy(14)", "did you mean `rsi`"),
+        ("order_flow_inbalance", "did you mean `order_flow_imbalance`"),
+        ("price", "must be in the feature table, was 'price'"),
+        ("rsi(perod=3)", "`perod` is not a parameter of rsi; did you mean `period`"),
+        ("imbalance(levels=3)", "`levels` is not a parameter of imbalance; known: none"),
+        ("rsi(0)", "`period` of rsi must be a whole number from 1 to 1048576, was 0"),
+        ("rsi(2.5)", "`period` of rsi must be a whole number from 1 to 1048576, was 2.5"),
+        ("rsi(True)", "`period` of rsi must be a whole number"),
+        ("rsi('1s')", "`period` of rsi must be a whole number"),
+        ("rsi(1, 2)", "must have at most 1 parameters, had 2"),
+        ("rsi(14, period=3)", "`period` of rsi must be given once"),
+        ("mid_return(lag=0)", "`lag` of mid_return must be a count of events"),
+        ("mid_return(lag='0s')", "`lag` of mid_return must be a count of events"),
+        ("mid_return(lag='1ns')", "`lag` of mid_return must be a count of events"),
+        ("mid_return(lag='8d')", "`lag` of mid_return must be a count of events"),
+        ("mid_return(lag='1 fortnight')", "was '1 fortnight'"),
+        ("mid_return(lag=None)", "`lag` of mid_return must be a count of events"),
+        ("spread(tick=-1)", "`tick` of spread must be 0 or a number from 1e-12"),
+        ("spread(tick=1e-13)", "`tick` of spread must be 0 or a number from 1e-12"),
+        ("depth_imbalance(levels=11)", "`levels` of depth_imbalance must be a whole number from 1 to 10, was 11"),
+        ("ema_difference(fast=30)", "`ema_difference` must keep its rule"),
+        ("ema_difference(fast='1s')", "`ema_difference` must keep its rule"),
+        ("rsi(__import__('os'))", "`spec` must look like"),
+        ("rsi(*[1])", "`spec` must look like"),
+        ("rsi(**{'period': 3})", "`spec` must look like"),
+        ("a.b(3)", "`spec` must look like"),
+        ("rsi(14", "`spec` must look like"),
+        ("", "`spec` must look like"),
+        ("rsi;imbalance", "`spec` must look like"),
+        ("(" * 300, "`spec` must look like"),
+        ("r" * 2_000, "at most 1000 characters"),
+    ],
+)  # fmt: skip
+def test_wrong_text_says_what_is_wrong(text: str, message: str) -> None:
+    with pytest.raises(FeatureExtractionError, match=r"must|not a parameter") as caught:
+        parse_spec(text)
+    assert message in str(caught.value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.text(max_size=60)
+    | st.sampled_from(list(FEATURES)).flatmap(
+        lambda name: st.text("()=,.'\"0123456789abwindow slev-+e[]{}*", max_size=30).map(lambda rest: name + rest)
+    )
+)
+def test_any_text_parses_or_raises_our_error(text: str) -> None:
+    try:
+        spec = parse_spec(text)
+    except FeatureExtractionError:
+        return
+    assert parse_spec(spec.canonical) == spec
+
+
+def test_plan_checks() -> None:
+    for specs, message in (
+        ([], "`specs` must have 1 to 1024 entries, had 0"),
+        (["rsi", "rsi(14)"], "must not repeat a feature, had rsi twice"),
+        ([3], "must hold FeatureSpec or text, held int"),
+    ):
+        with pytest.raises(FeatureExtractionError, match="`specs` must") as caught:
+            FeaturePlan(specs)
+        assert message in str(caught.value)
+    plan = FeaturePlan(["rsi", FeatureSpec("imbalance")])
+    assert (plan.width, len(plan), plan.names) == (2, 2, ("rsi", "imbalance"))
+    for bad, message in (
+        ((0.0, 0.0, 1.0), "`scale[0]` must be finite and > 0, was 0.0"),
+        ((0.0, [1.0, np.nan], 1.0), "`scale[1]` must be finite"),
+        ((np.inf, 1.0, 1.0), "`mean[0]` must be finite"),
+        (([0.0], 1.0, 1.0), "`mean` must have 2 entries"),
+        ((0.0, 1.0, -1.0), "`clip[0]` must be finite and >= 0"),
+    ):
+        with pytest.raises(FeatureExtractionError, match="must") as caught:
+            plan.with_normalisation(*bad)
+        assert message in str(caught.value)
+
+
+def test_hash_is_of_the_specs_alone() -> None:
+    plan = FeaturePlan(["rsi", "spread"])
+    assert plan.hash == FeaturePlan(["rsi(period=14)", "spread(tick=0)"]).hash
+    assert plan.hash == plan.with_normalisation(1.0, 2.0, 3.0).hash
+    others = [FeaturePlan(s).hash for s in (["spread", "rsi"], ["rsi"], ["rsi(15)", "spread"])]
+    assert len({plan.hash, *others}) == 4
+    assert len(plan.hash) == 64
+
+
+def test_lookback_says_when_a_plan_becomes_ready() -> None:
+    for text in ("rsi(5)", "mid_return(lag=7)", "realized_volatility(window=9)", "ema_difference(fast=2, slow=6)",
+                 "order_flow_imbalance(window=4)", "imbalance"):  # fmt: skip
+        plan = FeaturePlan([text])
+        state = plan.state()
+        for k in range(1, plan.lookback.events + 1):
+            assert not state.ready, text
+            state.update_quote(100.0 + k % 2, 102.0, 1, 1, k)
+        assert state.ready, text
+    plan = FeaturePlan(["realized_volatility(window='3s')", "trade_intensity(half_life='2s')"])
+    assert plan.lookback == (1, 3_000_000_000)
+    state = plan.state()
+    state.update_quote(100, 101, 1, 1, 10**9)
+    state.update_quote(100, 101, 1, 1, 4 * 10**9 - 1)
+    assert not state.ready
+    state.update_quote(100, 101, 1, 1, 4 * 10**9)
+    assert state.ready
+
+
+def test_specs_are_immutable_and_survive_pickling_of_text_only() -> None:
+    spec = parse_spec("rsi(9)")
+    with pytest.raises(AttributeError, match="immutable"):
+        spec.lookback = (0, 0)
+    with pytest.raises(AttributeError, match="immutable"):
+        del spec.lookback
+    assert parse_spec(pickle.loads(pickle.dumps(spec.canonical))) == spec
+    assert spec.params == {"period": 9.0}
+
+
+def test_compute_checks() -> None:
+    plan = FeaturePlan("imbalance")
+    ts = np.array([1, 2], np.uint64)
+    quotes = QuoteColumns(ts, ts, ts, ts + 1, ts, ts)
+    for call, message in (
+        (lambda: plan.compute(quotes, clock="tick"), "`clock` must be one of trade, quote, depth, bar, was 'tick'"),
+        (lambda: plan.compute(quotes, clock="trade"), "`clock` must name a stream that is given"),
+        (lambda: plan.compute(quotes, quotes), "`trades` must be TradeColumns, was QuoteColumns"),
+        (lambda: plan.compute(quotes, state=FeaturePlan("rsi").state()), "`state` must belong to plan"),
+        (lambda: plan.normalise(np.zeros((2, 3))), "`values` must have 1 columns, had 3"),
+    ):
+        with pytest.raises(FeatureExtractionError) as caught:
+            call()
+        assert message in str(caught.value)
+    empty = plan.compute(quotes[:0])
+    assert empty.values.shape == (0, 1)
+    assert len(plan.compute(quotes).ts) == 2
