@@ -1,0 +1,306 @@
+"""The words of the risk room: facts of an instrument, an order as the gate sees it, limits, and the answer.
+
+Nothing here knows an exchange or a trading framework. Quantities are in units of the instrument (contracts, coins,
+shares), prices in quote currency, times in nanoseconds, money in the base currency of the portfolio.
+
+*Sign.* ``side`` is +1 for a buy and -1 for a sell. A loss is a positive number.
+
+*No price.* NaN in ``price`` or ``trigger_price`` means "this order has none"; infinity is an error.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+
+from tengri_fast.errors import ConfigurationError
+from tengri_fast.risk._units import duration_ns
+
+__all__ = ["InstrumentFacts", "OrderView", "RiskLimits", "VarSettings", "Verdict", "Violation"]
+
+_PAYOFFS = ("linear", "inverse", "binary")
+_NAN = float("nan")
+
+
+def _positive(field: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0.0):
+        raise ConfigurationError(f"`{field}` must be finite and > 0, was {value}")
+
+
+class InstrumentFacts(msgspec.Struct, frozen=True):
+    """What the gate must know about an instrument.
+
+    Parameters
+    ----------
+    instrument_id : str
+        The name under which prices, orders and fills arrive.
+    payoff : {"linear", "inverse", "binary"}
+        How a price change becomes money, see :mod:`tengri_fast.risk.portfolio`.
+    multiplier : float
+        Units of the settlement currency (linear, binary) or of the quote currency (inverse) per contract.
+    price_increment, size_increment : float
+        Tick and lot; 0 switches the check off.
+    min_quantity, max_quantity : float
+        Limits of the venue on one order; 0 means none.
+    quote_currency, settlement_currency : str
+        A quanto is an instrument whose two currencies differ and whose payoff is linear.
+
+    Raises
+    ------
+    ConfigurationError
+        When a field breaks its rule.
+    """
+
+    instrument_id: str
+    payoff: Literal["linear", "inverse", "binary"] = "linear"
+    multiplier: float = 1.0
+    price_increment: float = 0.0
+    size_increment: float = 0.0
+    min_quantity: float = 0.0
+    max_quantity: float = 0.0
+    quote_currency: str = "USD"
+    settlement_currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        if not self.instrument_id:
+            raise ConfigurationError("`instrument_id` must not be empty")
+        if self.payoff not in _PAYOFFS:
+            raise ConfigurationError(f"`payoff` must be one of {', '.join(_PAYOFFS)}, was {self.payoff!r}")
+        _positive("multiplier", self.multiplier)
+        for field in ("price_increment", "size_increment", "min_quantity", "max_quantity"):
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value >= 0.0):
+                raise ConfigurationError(f"`{field}` must be finite and >= 0, was {value}")
+        if self.max_quantity and self.max_quantity < self.min_quantity:
+            raise ConfigurationError(
+                f"`max_quantity` must be >= `min_quantity` ({self.min_quantity}), was {self.max_quantity}"
+            )
+        for field in ("quote_currency", "settlement_currency"):
+            if not getattr(self, field):
+                raise ConfigurationError(f"`{field}` must not be empty")
+
+
+class OrderView(msgspec.Struct):
+    """An order as the gate sees it.
+
+    Parameters
+    ----------
+    client_order_id, strategy_id, account_id, instrument_id : str
+        Who sends what. An empty ``account_id`` means "not known yet" and matches every account.
+    position_id : str
+        The position the order closes; empty means the position of this strategy in this account and instrument.
+    side : int
+        +1 buys, -1 sells.
+    quantity : float
+        Whole quantity of the order, in units, filled part included.
+    price, trigger_price : float
+        NaN when the order has none.
+    order_type : str
+        MARKET, LIMIT, STOP_MARKET, STOP_LIMIT, MARKET_IF_TOUCHED, LIMIT_IF_TOUCHED, MARKET_TO_LIMIT,
+        TRAILING_STOP_MARKET or TRAILING_STOP_LIMIT.
+    reduce_only : bool
+        The venue is told never to let this order open or flip a position.
+    ts : int
+        Time of the decision, ns; the age of a quote is measured against it.
+    parent_id : str
+        For an exit of a bracket: the client order id of its entry. A name and no promise: it frees nothing from the
+        limits on positions and value at risk, see :mod:`tengri_fast.risk.gate`.
+    exclusive_group : str
+        Orders of one instrument, account, strategy and side with the same non-empty text together fill at most the
+        quantity of the largest of them, because the venue cancels (OCO) or shrinks (OUO) the others. Empty, the
+        default, means that this order fills on its own.
+
+        Whoever makes views of orders with contingencies fills it so: with a contingency of OCO or OUO *and* linked
+        orders, the client order ids of the linked orders **and of the order itself**, each once, sorted and joined
+        with ``|``; empty in every other case (an entry, which is OTO, too). The own id belongs to it: links name only
+        the others, so two exits of a bracket would never share a text without it, and strangers that link to the same
+        third order would.
+    """
+
+    client_order_id: str
+    strategy_id: str
+    account_id: str
+    instrument_id: str
+    position_id: str = ""
+    side: int = 1
+    quantity: float = 0.0
+    price: float = _NAN
+    trigger_price: float = _NAN
+    order_type: str = "MARKET"
+    reduce_only: bool = False
+    ts: int = 0
+    parent_id: str = ""
+    exclusive_group: str = ""
+
+
+class Violation(msgspec.Struct, frozen=True):
+    """One broken rule.
+
+    Parameters
+    ----------
+    rule : str
+        Stable upper-case code.
+    value, limit : float
+        What was found and what is allowed; NaN where the rule has no number.
+    detail : str
+        Plain words for a person; may be empty.
+    """
+
+    rule: str
+    value: float = _NAN
+    limit: float = _NAN
+    detail: str = ""
+
+    def text(self) -> str:
+        """One line for a denial, such as ``TENGRI_RISK:MAX_ORDER_NOTIONAL value=3355000 limit=100000``."""
+        parts = [f"TENGRI_RISK:{self.rule}"]
+        if not math.isnan(self.value):
+            parts.append(f"value={self.value:.10g}")
+        if not math.isnan(self.limit):
+            parts.append(f"limit={self.limit:.10g}")
+        if self.detail:
+            parts.append(f"({self.detail})")
+        return " ".join(parts)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """The gate's answer: every violation that was found, not only the first.
+
+    Parameters
+    ----------
+    allowed : bool
+        Whether the order (for a list: every order of it) may go out.
+    reducing : bool
+        Whether the order only takes risk off, and so was let past the exposure rules.
+    violations : tuple of Violation
+        Empty when allowed.
+    alerts : tuple of str
+        Something failed that did not stop the order and that a person should see.
+    """
+
+    allowed: bool
+    reducing: bool
+    violations: tuple[Violation, ...] = ()
+    alerts: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """All violations in one line, empty when there are none."""
+        return "; ".join(violation.text() for violation in self.violations)
+
+
+class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is allowed. A limit that is None is not checked; at least one must be set.
+
+    Parameters
+    ----------
+    max_order_notional : float, optional
+        Largest value of one order, base currency.
+    max_position : float or dict, optional
+        Largest absolute net position per instrument, in units, with every working order of that side filled. A dict
+        gives one limit per instrument; its key "*" holds for those not named, which otherwise may not be traded.
+    price_collar_bps : float, optional
+        Largest distance of an order's price from the reference price, basis points.
+    max_portfolio_var : float, optional
+        Largest value at risk after the order, as a fraction of equity.
+    stale_quote : int or str, optional
+        Largest age of the reference quote, ns or a text like "5s".
+
+    Raises
+    ------
+    ConfigurationError
+        When a limit is not positive and finite, or none is set.
+    """
+
+    max_order_notional: float | None = None
+    max_position: float | dict[str, float] | None = None
+    price_collar_bps: float | None = None
+    max_portfolio_var: float | None = None
+    stale_quote: int | str | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("max_order_notional", "price_collar_bps", "max_portfolio_var"):
+            value = getattr(self, field)
+            if value is not None:
+                _positive(field, value)
+        if isinstance(self.max_position, dict):
+            if not self.max_position:
+                raise ConfigurationError("`max_position` must name at least one instrument, was {}")
+            for name, value in self.max_position.items():
+                if not (math.isfinite(value) and value >= 0.0):
+                    raise ConfigurationError(f"`max_position.{name}` must be finite and >= 0, was {value}")
+        elif self.max_position is not None:
+            _positive("max_position", self.max_position)
+        if self.stale_quote is not None:
+            duration_ns("stale_quote", self.stale_quote)
+        limits = (self.max_order_notional, self.max_position, self.price_collar_bps, self.max_portfolio_var)
+        if all(limit is None for limit in limits):
+            raise ConfigurationError(
+                "`risk` must set at least one of `max_order_notional`, `max_position`, `price_collar_bps`, "
+                "`max_portfolio_var`: a gate without a limit protects nothing"
+            )
+
+    @property
+    def stale_quote_ns(self) -> int | None:
+        """Largest age of the reference quote in ns, None when age is not checked."""
+        return None if self.stale_quote is None else duration_ns("stale_quote", self.stale_quote)
+
+    def position_limit(self, instrument_id: str) -> float | None:
+        """Position limit of one instrument in units; None when positions are not limited."""
+        if isinstance(self.max_position, dict):
+            # An instrument nobody gave a limit gets none: forgetting one must not mean "unlimited".
+            return self.max_position.get(instrument_id, self.max_position.get("*", 0.0))
+        return self.max_position
+
+
+class VarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How value at risk is measured.
+
+    Parameters
+    ----------
+    level : float
+        Confidence, in (0.5, 1).
+    horizon : int or str
+        Holding period, ns or a text like "60s"; the scenarios must have been built for exactly it.
+    method : {"historical"}
+        Historical simulation with full revaluation.
+    scenarios : int
+        At most this many scenarios are used, the most recent (last) ones.
+    base_currency : str
+        Currency of the P&L vector and of the limits in money.
+
+    Raises
+    ------
+    ConfigurationError
+        When a field breaks its rule.
+    """
+
+    level: float = 0.99
+    horizon: int | str = 86_400_000_000_000
+    method: Literal["historical"] = "historical"
+    scenarios: int = 1000
+    base_currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.level < 1.0:
+            raise ConfigurationError(f"`level` must be between 0.5 and 1, was {self.level}")
+        duration_ns("horizon", self.horizon)
+        if self.method != "historical":
+            raise ConfigurationError(f"`method` must be historical, was {self.method!r}")
+        if self.scenarios < self.min_scenarios:
+            raise ConfigurationError(
+                f"`scenarios` must be >= {self.min_scenarios} for a level of {self.level}, was {self.scenarios}"
+            )
+        if not self.base_currency:
+            raise ConfigurationError("`base_currency` must not be empty")
+
+    @property
+    def horizon_ns(self) -> int:
+        """Holding period in ns."""
+        return duration_ns("horizon", self.horizon)
+
+    @property
+    def min_scenarios(self) -> int:
+        """Fewest scenarios with which the level says more than "the worst one"."""
+        return math.ceil(1.0 / (1.0 - self.level) - 1e-6)
