@@ -1,0 +1,769 @@
+"""Configuration: a TOML file in, one frozen and fully checked object out.
+
+Every problem is a `ConfigurationError` that names file, line, key, rule and value, and all problems of a file are told
+at once. `schema.py` is the table of keys; this module checks a document against it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import math
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import msgspec
+import msgspec.inspect as inspect
+
+from tengri_fast.errors import ConfigurationError
+from tengri_fast.runtime.durations import Frequency, format_duration, parse_duration, parse_frequency
+from tengri_fast.runtime.manager import TengriConfigManager
+from tengri_fast.runtime.schema import (
+    BacktestSection,
+    ControlSection,
+    DataSourcesSection,
+    ExecutionSection,
+    Money,
+    NeuralSection,
+    PolicySection,
+    ReportSection,
+    RiskSection,
+    StrategySection,
+)
+from tengri_fast.runtime.toml_text import Path as KeyPath
+from tengri_fast.runtime.toml_text import join_path, key_lines, to_toml
+
+__all__ = ["TengriConfig", "TengriConfigManager", "load_config", "parse_config", "zoo_folder"]
+
+MAX_FILE_BYTES = 1 << 20
+MAX_PROBLEMS_SHOWN = 25
+_SECRET = re.compile(r"key|secret|passw|passphrase|token|credential|private", re.IGNORECASE)
+_SIZE = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)\s*")
+_MONEY = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)(?:\s+([A-Z0-9]{2,10}))?\s*")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_STEP = re.compile(r"([A-Za-z0-9_-]+)((?:\[[0-9]{1,6}\])*)")
+
+
+class _Bad:
+    """Stands for a value that broke a rule; the problem itself is in the checker's list."""
+
+
+_BAD = _Bad()
+
+
+class _Override:
+    """A value from the command line: its text, and what that text means as TOML."""
+
+    def __init__(self, text: str, value: object) -> None:
+        self.text = text
+        self.value = value
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a configuration came from, so that errors can point at it."""
+
+    file: str | None = None
+    folder: str | None = None
+    lines: dict[KeyPath, int] = {}
+    overrides: dict[KeyPath, str] = {}
+
+    def line(self, path: KeyPath) -> int | None:
+        """Line of a key, or of the nearest table around it."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.lines:
+                return self.lines[path[:length]]
+        return None
+
+    def where(self, path: KeyPath) -> str:
+        """What an error message begins with: the file and line, or the override."""
+        for key, text in self.overrides.items():
+            if path[: len(key)] == key:
+                return f"--set {_cut(f'{join_path(key)}={text}')}: "
+        line = self.line(path)
+        if self.file is None:
+            return ""
+        return f"{self.file}:{line}: " if line is not None else f"{self.file}: "
+
+
+class TengriConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The effective configuration: every key has its value or its default, and every rule holds.
+
+    Made by `load_config`, `parse_config` or `TengriConfig.from_dict`; the constructor itself checks nothing. Durations
+    are nanoseconds, sizes are exact decimals, lists are tuples.
+
+    Attributes
+    ----------
+    strategy, neural, policy, risk, execution, data_sources, report
+        Sections of the same name; see `tengri_fast.runtime.schema`.
+    backtest, control
+        Sections that are None when the file does not have them.
+    origin : Origin
+        File, folder and lines, used in error messages only.
+    """
+
+    strategy: StrategySection
+    neural: NeuralSection
+    policy: PolicySection = PolicySection()
+    risk: RiskSection = RiskSection()
+    execution: ExecutionSection = ExecutionSection()
+    data_sources: DataSourcesSection = DataSourcesSection()
+    backtest: BacktestSection | None = None
+    report: ReportSection = ReportSection()
+    control: ControlSection | None = None
+    origin: Annotated[Origin, msgspec.Meta(extra={"hidden": True})] = Origin()
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, object], overrides: Iterable[str] = ()) -> TengriConfig:
+        """A configuration from nested mappings of the shape of the TOML file.
+
+        Parameters
+        ----------
+        document : mapping
+            Sections and keys; durations and frequencies as text, as in a file.
+        overrides : iterable of str
+            ``"section.key=value"``, applied in order.
+
+        Raises
+        ------
+        ConfigurationError
+            Names every key that breaks a rule.
+        """
+        return _build(_plain(document), overrides, Origin())
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the effective values in canonical form: comments, order and spelling of the file do not matter."""
+        return hashlib.sha256(msgspec.json.encode(self.to_dict(), order="deterministic")).hexdigest()
+
+    @property
+    def pending(self) -> tuple[tuple[str, str], ...]:
+        """Keys that are set but that this version does not act on, each with what happens instead."""
+        return tuple(_pending(_sections(), self, ()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Effective values as plain dicts, lists, strings, numbers and booleans; None is left out.
+
+        ``TengriConfig.from_dict(config.to_dict())`` gives the same values.
+        """
+        return cast("dict[str, Any]", _encode(_sections(), self))
+
+    def to_toml(self) -> str:
+        """Effective values as a TOML text that loads again to the same values."""
+        return to_toml(self.to_dict())
+
+    def error(self, key: str, text: str) -> ConfigurationError:
+        """An error about one key, to be raised: file, line and key, then `text` (the rule and the value).
+
+        Parameters
+        ----------
+        key : str
+            As in ``neural.models[0].config``.
+        text : str
+            Such as ``"must agree with the model's clock, was 1s"``.
+        """
+        path = _parse_path(key) or (key,)
+        return ConfigurationError(f"{self.origin.where(path)}{join_path(path)} {text}")
+
+    def resolve(self, path: str, key: str) -> Path:
+        """An existing file or folder that a key names.
+
+        Looked for in the configuration's folder, then the working directory, then the installed model zoo (there also
+        without a leading ``models/``). ``${NAME}`` and ``${NAME:-default}`` stand for environment variables.
+
+        Parameters
+        ----------
+        path : str
+            The value of the key.
+        key : str
+            The key itself, for the error message.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is nowhere; the message lists every place.
+        """
+        expanded = self._expand(path, key)
+        tried = _candidates(expanded, self.origin.folder)
+        for candidate in tried:
+            try:
+                if candidate.exists():
+                    return candidate.absolute()
+            except (OSError, ValueError):
+                continue  # a name too long, or with a NUL: no such file, and the error below says so
+        places = ", ".join(str(candidate) for candidate in tried)
+        raise self.error(key, f"must name an existing file, was {_shown(expanded)}; looked for {places}")
+
+    def place(self, path: str, key: str) -> Path:
+        """The absolute path of a file that need not exist yet, relative to the configuration's folder."""
+        target = Path(self._expand(path, key)).expanduser()
+        return (Path(self.origin.folder or ".") / target).absolute()
+
+    def files(self) -> dict[str, Path]:
+        """Every file that the configuration names, found.
+
+        Returns
+        -------
+        dict of str to Path
+            Key (such as ``backtest.quotes[0]``) to absolute path.
+
+        Raises
+        ------
+        ConfigurationError
+            If any is missing; all that are missing are told at once.
+        """
+        named = {f"neural.models[{i}].config": model.config for i, model in enumerate(self.neural.models)}
+        if self.risk.scenarios.path is not None:
+            named["risk.scenarios.path"] = self.risk.scenarios.path
+        if self.backtest is not None:
+            for kind in ("quotes", "trades", "depth"):
+                for i, path in enumerate(getattr(self.backtest, kind)):
+                    named[f"backtest.{kind}[{i}]"] = path
+        found: dict[str, Path] = {}
+        missing: list[str] = []
+        for key, path in named.items():
+            try:
+                found[key] = self.resolve(path, key)
+            except ConfigurationError as error:
+                missing.append(str(error))
+        if missing:
+            raise ConfigurationError("\n".join(missing))
+        return found
+
+    def _expand(self, path: str, key: str) -> str:
+        def value(match: re.Match[str]) -> str:
+            name, default = match[1], match[2]
+            found = os.environ.get(name) or default
+            if found is None:
+                raise self.error(key, f"needs the environment variable {name}, which is not set, was {_shown(path)}")
+            return found
+
+        return _VARIABLE.sub(value, path)
+
+
+def load_config(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> TengriConfig:
+    """Read and check a configuration file.
+
+    Files that it names are not opened here; `TengriConfig.files` and whoever loads them do that.
+
+    Parameters
+    ----------
+    path : path-like
+        A TOML file in UTF-8.
+    overrides : iterable of str
+        ``"section.key=value"`` as given with ``--set``, applied in order after the file. The value is read as TOML,
+        and as a bare string when it is not TOML.
+
+    Returns
+    -------
+    TengriConfig
+
+    Raises
+    ------
+    ConfigurationError
+        If the file cannot be read, is not TOML, or breaks a rule; the message names file, line, key, rule and value of
+        every problem, and the nearest valid key of an unknown one.
+    """
+    file = Path(path)
+    try:
+        # Opened without blocking, so that a named pipe in place of the file cannot hold us up.
+        with open(file, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+            raw = stream.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigurationError(f"{file}: the configuration file cannot be read: {reason}") from None
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigurationError(f"{file}: a configuration file must be at most {MAX_FILE_BYTES} bytes")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(
+            f"{file}:{line}: the file must be UTF-8 text, found byte 0x{raw[error.start]:02x}"
+        ) from None
+    return parse_config(text, file, overrides)
+
+
+def parse_config(text: str, file: str | os.PathLike[str] | None = None, overrides: Iterable[str] = ()) -> TengriConfig:
+    """Check the text of a configuration; `file` names it in messages and gives the folder of its relative paths.
+
+    Raises
+    ------
+    ConfigurationError
+        As `load_config`.
+    """
+    name = None if file is None else str(file)
+    folder = None if file is None else str(Path(file).absolute().parent)
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    document = _parse_toml(text, f"{name}:" if name else "line ")
+    return _build(document, overrides, Origin(file=name, folder=folder, lines=key_lines(text)))
+
+
+def zoo_folder() -> Path:
+    """The folder of the models that are installed with the package."""
+    return Path(__file__).absolute().parent.parent / "models"
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _parse_toml(text: str, prefix: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text, parse_float=_parse_float)
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        at = re.search(r" \(at line (\d+), column (\d+)\)$", message)
+        if at:
+            what = message[: at.start()]
+            raise ConfigurationError(f"{prefix}{at[1]}: not valid TOML at column {at[2]}: {what}") from None
+        last = text.count("\n") + 1
+        raise ConfigurationError(f"{prefix}{last}: not valid TOML: {message}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{prefix}1: tables and lists are nested too deeply") from None
+    except ValueError as error:  # a number with thousands of digits, or a date that does not exist
+        raise ConfigurationError(f"{prefix}1: a value cannot be read: {_cut(str(error))}") from None
+
+
+def _parse_float(text: str) -> Decimal:
+    """Exact, so that a size such as 0.1 is 0.1."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent beyond what Decimal holds
+        return Decimal("nan")
+
+
+def _plain(value: object) -> Any:
+    """Mappings and sequences of any kind as dicts and lists, for a document that was made by a program."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _parse_path(text: str) -> KeyPath | None:
+    path: list[str | int] = []
+    for part in text.strip().split("."):
+        match = _STEP.fullmatch(part)
+        if match is None:
+            return None
+        path.append(match[1])
+        path += [int(index) for index in re.findall(r"\d+", match[2])]
+    return tuple(path)
+
+
+def _apply_overrides(document: dict[str, Any], overrides: Iterable[str]) -> dict[KeyPath, str]:
+    """Put each override into the document; returns their paths and texts."""
+    applied: dict[KeyPath, str] = {}
+    for item in overrides:
+        name, equals, text = item.partition("=")
+        path = _parse_path(name)
+        if not equals or path is None:
+            raise ConfigurationError(f"--set {_cut(item)}: must have the form section.key=value")
+        text = text.strip()
+        value: object = text
+        # More than one key would mean that the text has left its own value.
+        try:
+            parsed = tomllib.loads(f"value = {text}", parse_float=_parse_float)
+            if set(parsed) == {"value"}:
+                value = parsed["value"]
+        except (ValueError, RecursionError):
+            value = text
+        path = _put(document, path, _Override(text, value), item)
+        applied[path] = text
+    return applied
+
+
+def _put(document: dict[str, Any], path: KeyPath, value: _Override, item: str) -> KeyPath:
+    """Set one value; returns its path, in which the numbers that step into lists are integers."""
+    done: list[str | int] = []
+    here: Any = document
+    for depth, step in enumerate(path):
+        if isinstance(here, _Override):
+            here = here.value
+        last = depth == len(path) - 1
+        if isinstance(here, list):
+            if not (isinstance(step, int) or step.isdecimal()) or int(step) >= len(here):
+                at = join_path(tuple(done))
+                raise ConfigurationError(
+                    f"--set {_cut(item)}: {at} must be given an index below {len(here)}, was {_shown(step)}"
+                )
+            step = int(step)
+        elif not isinstance(here, dict) or isinstance(step, int):
+            raise ConfigurationError(
+                f"--set {_cut(item)}: {join_path(tuple(done)) or 'the file'} is not a list or table"
+            )
+        done.append(step)
+        if last:
+            here[step] = value
+        else:
+            if isinstance(here, dict):
+                here.setdefault(step, {})
+            here = here[step]
+    return tuple(done)
+
+
+def _build(document: dict[str, Any], overrides: Iterable[str], origin: Origin) -> TengriConfig:
+    applied = _apply_overrides(document, [overrides] if isinstance(overrides, str) else overrides)
+    origin = Origin(origin.file, origin.folder, origin.lines, applied)
+    checker = _Checker()
+    config = checker.struct(_sections(), document, ())
+    if not checker.problems:
+        config = msgspec.structs.replace(config, origin=origin)
+        checker.problems += _rules(config)
+    if checker.problems:
+        raise ConfigurationError(_tell(checker.problems, origin))
+    return cast(TengriConfig, config)
+
+
+def _tell(problems: Sequence[tuple[KeyPath, str]], origin: Origin) -> str:
+    ordered = sorted(problems, key=lambda problem: origin.line(problem[0]) or 0)
+    lines = [f"{origin.where(path)}{join_path(path)} {text}".strip() for path, text in ordered]
+    if len(lines) == 1:
+        return lines[0]
+    shown = lines[:MAX_PROBLEMS_SHOWN]
+    if len(lines) > len(shown):
+        shown.append(f"and {len(lines) - len(shown)} more")
+    return f"{len(lines)} problems in the configuration:\n  " + "\n  ".join(shown)
+
+
+# ---------------------------------------------------------------- checking
+
+
+@cache
+def _sections() -> inspect.StructType:
+    kind = inspect.type_info(TengriConfig)
+    assert isinstance(kind, inspect.StructType)
+    return kind
+
+
+def _unwrap(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], bool]:
+    """The type under its annotations, the annotations' extras, and whether None is allowed."""
+    extra: dict[str, Any] = {}
+    optional = False
+    while True:
+        if isinstance(kind, inspect.Metadata):
+            extra = {**extra, **(kind.extra or {})}
+            kind = kind.type
+        elif isinstance(kind, inspect.UnionType):
+            optional = optional or any(isinstance(item, inspect.NoneType) for item in kind.types)
+            kind = next(item for item in kind.types if not isinstance(item, inspect.NoneType))
+        else:
+            return kind, extra, optional
+
+
+class _Checker:
+    """Turns a document into structures and collects every problem instead of stopping at the first."""
+
+    def __init__(self) -> None:
+        self.problems: list[tuple[KeyPath, str]] = []
+
+    def bad(self, path: KeyPath, rule: str, value: object) -> _Bad:
+        self.problems.append((path, f"{rule}, was {_shown(value)}"))
+        return _BAD
+
+    def struct(self, kind: inspect.StructType, value: Any, path: KeyPath) -> Any:
+        if isinstance(value, _Override):
+            value = value.value
+        if not isinstance(value, dict):
+            return self.bad(path, "must be a table", value)
+        fields = {f.name: f for f in kind.fields if not _unwrap(f.type)[1].get("hidden")}
+        found: dict[str, Any] = {}
+        for name, item in value.items():
+            if name in fields:
+                found[name] = self.value(fields[name].type, item, (*path, name))
+            else:
+                self.unknown(name, item, path, list(fields))
+        for name, field in fields.items():
+            if field.required and name not in value:
+                self.problems.append(((*path, name), "must be given, was missing"))
+                found[name] = _BAD
+        if any(isinstance(item, _Bad) for item in found.values()):
+            return _BAD
+        return kind.cls(**found)
+
+    def unknown(self, name: str, value: object, path: KeyPath, known: list[str]) -> None:
+        text = "is not a known key"
+        secret = _SECRET.search(name) is not None
+        if isinstance(value, _Override):
+            value = value.value
+        if not secret and not isinstance(value, dict | list):
+            text += f", was {_shown(value)}"
+        text += f"; {_advice(name, path, known)}"
+        if secret:
+            text += "; keys and passwords are taken from the environment only"
+        self.problems.append(((*path, name), text))
+
+    def value(self, kind: inspect.Type, value: Any, path: KeyPath) -> Any:
+        kind, extra, _ = _unwrap(kind)
+        text: str | None = None
+        if isinstance(value, _Override):
+            text, value = value.text, value.value
+        if text is not None and isinstance(kind, inspect.VarTupleType) and isinstance(value, str):
+            value = [value]
+        special = extra.get("kind")
+        if isinstance(kind, inspect.StructType) and kind.cls is Frequency:
+            special = "frequency"
+        if special is not None:
+            return self.special(special, kind, text if isinstance(value, int) and text else value, path)
+        match kind:
+            case inspect.StructType():
+                return self.struct(kind, value, path)
+            case inspect.BoolType():
+                return value if isinstance(value, bool) else self.bad(path, "must be true or false", value)
+            case inspect.IntType():
+                if isinstance(value, bool) or not isinstance(value, int):
+                    return self.bad(path, f"must be a whole number{_range(kind)}", value)
+                return self.ranged(kind, value, path)
+            case inspect.FloatType():
+                if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+                    return self.bad(path, f"must be a number{_range(kind)}", value)
+                return self.ranged(kind, value, path)
+            case inspect.StrType() | inspect.LiteralType():
+                return self.text(kind, extra, text if text is not None and not isinstance(value, str) else value, path)
+            case inspect.VarTupleType():
+                return self.sequence(kind, value, path)
+        raise TypeError(f"schema of {join_path(path)}: no rule for {kind}")
+
+    def ranged(self, kind: inspect.IntType | inspect.FloatType, value: int | float | Decimal, path: KeyPath) -> Any:
+        if isinstance(kind, inspect.FloatType):
+            try:
+                number = float(value)
+            except (OverflowError, ValueError):  # an integer beyond the largest double; a signalling NaN
+                number = math.inf
+            if not math.isfinite(number):
+                return self.bad(path, "must be a finite number", value)
+            value = number + 0.0  # -0.0 and 0.0 are one value and must have one hash
+        low = (kind.gt is None or value > kind.gt) and (kind.ge is None or value >= kind.ge)
+        high = (kind.lt is None or value < kind.lt) and (kind.le is None or value <= kind.le)
+        return value if low and high else self.bad(path, f"must be{_range(kind)}", value)
+
+    def text(self, kind: inspect.Type, extra: dict[str, Any], value: object, path: KeyPath) -> Any:
+        if isinstance(kind, inspect.LiteralType):
+            options = [str(option) for option in kind.values]
+            wanted = value.upper() if extra.get("upper") and isinstance(value, str) else value
+            if isinstance(wanted, str) and wanted in options:
+                return wanted
+            rule = "must be " + ("one of " if len(options) > 1 else "") + ", ".join(f'"{o}"' for o in sorted(options))
+            near = _nearest(value, options) if isinstance(value, str) else None
+            self.problems.append((path, f"{rule}, was {_shown(value)}" + (f'; did you mean "{near}"?' if near else "")))
+            return _BAD
+        if not isinstance(value, str):
+            return self.bad(path, "must be a text in quotes", value)
+        if "pattern" in extra:
+            return value if re.fullmatch(extra["pattern"], value) else self.bad(path, extra["rule"], value)
+        assert isinstance(kind, inspect.StrType)
+        if not value.strip():
+            return self.bad(path, "must not be empty", value)
+        if kind.max_length is not None and len(value) > kind.max_length:
+            return self.bad(path, f"must have at most {kind.max_length} characters", value)
+        if "\0" in value or any(0xD800 <= ord(char) <= 0xDFFF for char in value):
+            return self.bad(path, "must be text without NUL and without broken characters", value)
+        return value
+
+    def sequence(self, kind: inspect.VarTupleType, value: object, path: KeyPath) -> Any:
+        if not isinstance(value, list):
+            return self.bad(path, "must be a list", value)
+        if kind.min_length is not None and len(value) < kind.min_length:
+            return self.bad(path, f"must have at least {kind.min_length} entry", value)
+        if kind.max_length is not None and len(value) > kind.max_length:
+            self.problems.append((path, f"must have at most {kind.max_length} entries, has {len(value)}"))
+            return _BAD
+        items = [self.value(kind.item_type, item, (*path, i)) for i, item in enumerate(value)]
+        return _BAD if any(isinstance(item, _Bad) for item in items) else tuple(items)
+
+    def special(self, special: str, kind: inspect.Type, value: Any, path: KeyPath) -> Any:
+        if special in ("duration", "frequency"):
+            try:
+                parsed = parse_duration(value) if special == "duration" else parse_frequency(value)
+            except ConfigurationError as error:
+                self.problems.append((path, str(error)))
+                return _BAD
+            if isinstance(kind, inspect.IntType) and kind.gt is not None and isinstance(parsed, int) and parsed <= 0:
+                return self.bad(path, "must be longer than zero", value)
+            return parsed
+        rule = 'must be a number > 0, such as 0.01 or "0.01"'
+        currency: str | None = None
+        number: Decimal | None = None
+        if special == "money":
+            rule = 'must be an amount > 0 and a currency, such as "100000 USDT"'
+            if isinstance(value, str) and (match := _MONEY.fullmatch(value)):
+                number, currency = Decimal(match[1]), match[2]
+        elif isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+            number = Decimal(match[1])
+        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+            # A float's shortest text is what the user wrote; its binary value is not.
+            number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+        if number is None or not number.is_finite() or number <= 0:
+            return self.bad(path, rule, value)
+        # More digits than the context holds would be rounded silently below.
+        fits = len(number.as_tuple().digits) <= 28 and number < Decimal(10) ** 15
+        if not fits or cast(int, number.normalize().as_tuple().exponent) < -18:
+            return self.bad(path, "must be below 1e15 with at most 18 decimal places", value)
+        number = Decimal(f"{number.normalize():f}")
+        return Money(number, currency) if special == "money" else number
+
+
+def _rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
+    """Rules that join several keys."""
+    scenarios, backtest, neural = config.risk.scenarios, config.backtest, config.neural
+    if scenarios.source == "file" and scenarios.path is None:
+        yield ("risk", "scenarios", "path"), 'must be given when risk.scenarios.source is "file", was missing'
+    if scenarios.source != "file" and scenarios.path is not None:
+        yield (
+            ("risk", "scenarios", "path"),
+            f'needs risk.scenarios.source = "file", was {_shown(scenarios.path)} with "{scenarios.source}"',
+        )
+    var = config.risk.var
+    fewest = math.ceil(1.0 / (1.0 - var.level) - 1e-6)
+    if var.scenarios < fewest:
+        rule = f"must be >= {fewest} for a level of {var.level}, so that the tail holds one"
+        yield ("risk", "var", "scenarios"), f"{rule}, was {var.scenarios}"
+    first: dict[str, int] = {}
+    for i, model in enumerate(neural.models):
+        if first.setdefault(model.config, i) != i:
+            path: KeyPath = ("neural", "models", i, "config")
+            yield path, f"must differ from neural.models[{first[model.config]}].config, was {_shown(model.config)}"
+    if neural.ensemble is not None and neural.ensemble.weights:
+        weights = neural.ensemble.weights
+        path = ("neural", "ensemble", "weights")
+        if len(weights) != len(neural.models):
+            yield path, f"must have one weight for each of the {len(neural.models)} models, has {len(weights)}"
+        elif not sum(weights) > 0:
+            yield path, f"must not all be zero, was {_shown(list(weights))}"
+    if not config.risk.limits and (backtest is not None or config.data_sources.enabled):
+        why = "[backtest]" if backtest is not None else "[data_sources]"
+        yield (
+            ("risk",),
+            f"must set at least one of max_order_notional, max_position, price_collar_bps, max_portfolio_var "
+            f"when {why} is configured, sets none",
+        )
+    if backtest is not None:
+        if config.strategy.trade_size is None:
+            yield ("strategy", "trade_size"), "must be given when [backtest] is configured, was missing"
+        if not backtest.quotes and not backtest.depth:
+            yield (
+                ("backtest", "quotes"),
+                "must name at least one file of quotes (or backtest.depth one of depth), has none",
+            )
+        for kind in ("quotes", "trades", "depth"):
+            paths: tuple[str, ...] = getattr(backtest, kind)
+            for i, text in enumerate(paths):
+                if text in paths[:i]:
+                    yield ("backtest", kind, i), f"must not repeat a file, was {_shown(text)}"
+
+
+# ---------------------------------------------------------------- telling
+
+
+def _range(kind: inspect.IntType | inspect.FloatType) -> str:
+    if kind.ge is not None and kind.le is not None:
+        return f" from {kind.ge} to {kind.le}"
+    bounds = ((kind.gt, ">"), (kind.ge, ">="), (kind.lt, "<"), (kind.le, "<="))
+    parts = [f"{sign} {bound}" for bound, sign in bounds if bound is not None]
+    return f" {' and '.join(parts)}" if parts else ""
+
+
+def _nearest(name: str, options: Iterable[str], cutoff: float = 0.6) -> str | None:
+    folded = {option.lower().replace("-", "_"): option for option in options}
+    found = difflib.get_close_matches(name[:200].lower().replace("-", "_"), folded, n=1, cutoff=cutoff)
+    return folded[found[0]] if found else None
+
+
+@cache
+def _all_keys() -> dict[str, tuple[str, ...]]:
+    """Full path of each key of the schema, by its last name; the first one wins."""
+    keys: dict[str, tuple[str, ...]] = {}
+
+    def walk(kind: inspect.StructType, path: tuple[str, ...]) -> None:
+        for field in kind.fields:
+            inner, extra, _ = _unwrap(field.type)
+            if extra.get("hidden"):
+                continue
+            keys.setdefault(field.name, (*path, field.name))
+            if isinstance(inner, inspect.StructType) and inner.cls not in (Frequency, Money):
+                walk(inner, (*path, field.name))
+
+    walk(_sections(), ())
+    return keys
+
+
+def _advice(name: str, path: KeyPath, known: list[str]) -> str:
+    near = _nearest(name, known)
+    if near is not None:
+        return f"did you mean {join_path((*path, near))}?"
+    elsewhere = _nearest(name, _all_keys(), cutoff=0.8)
+    if elsewhere is not None:
+        return f"did you mean {join_path(_all_keys()[elsewhere])}?"
+    section = f"[{join_path(path)}]" if path else "the file"
+    return f"the keys of {section} are {', '.join(known)}"
+
+
+def _cut(text: str) -> str:
+    text = "".join(char if char.isprintable() else "\ufffd" for char in text)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _shown(value: object) -> str:
+    """A value as the user wrote it, at most 80 characters."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{_cut(value)}"'
+    try:
+        return _cut(str(value))
+    except ValueError:  # an integer too long to be written in decimal
+        return "a number with thousands of digits"
+
+
+# ---------------------------------------------------------------- writing
+
+
+def _encode(kind: inspect.Type, value: Any) -> Any:
+    kind, extra, _ = _unwrap(kind)
+    if value is None:
+        return None
+    if extra.get("kind") == "duration":
+        return format_duration(value)
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, Frequency | Money):
+        return str(value)
+    if isinstance(kind, inspect.StructType):
+        items = ((f.name, f.type) for f in kind.fields if not _unwrap(f.type)[1].get("hidden"))
+        encoded = {name: _encode(inner, getattr(value, name)) for name, inner in items}
+        return {name: item for name, item in encoded.items() if item is not None}
+    if isinstance(kind, inspect.VarTupleType):
+        return [_encode(kind.item_type, item) for item in value]
+    return value
+
+
+def _pending(kind: inspect.StructType, value: Any, path: KeyPath) -> Iterator[tuple[str, str]]:
+    for field in kind.fields:
+        inner, extra, _ = _unwrap(field.type)
+        item = getattr(value, field.name)
+        if extra.get("hidden") or item is None:
+            continue
+        if "pending" in extra:
+            if item != field.default:
+                yield join_path((*path, field.name)), extra["pending"]
+        elif isinstance(inner, inspect.StructType) and inner.cls not in (Frequency, Money):
+            yield from _pending(inner, item, (*path, field.name))
+
+
+def _candidates(path: str, folder: str | None) -> list[Path]:
+    try:
+        target = Path(path).expanduser()
+    except RuntimeError:  # ~name of a user that does not exist
+        target = Path(path)
+    if target.is_absolute():
+        return [target]
+    inside = target.relative_to("models") if target.parts[:1] == ("models",) else target
+    places = [Path(folder) / target] if folder is not None else []
+    places += [Path.cwd() / target, zoo_folder() / inside]
+    return list(dict.fromkeys(places))

@@ -1,0 +1,313 @@
+"""``model.toml``: what a model is, what it eats, what its outputs mean, and how to know that it still is itself.
+
+Loading is all or nothing. The file's own hash, the input and output sizes, the type and the golden outputs are checked
+before a model is handed out, so that a wrong or damaged model never sees a tick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+
+from tengri_fast.errors import ConfigurationError, FeatureExtractionError, ModelLoadingError
+
+if TYPE_CHECKING:
+    from tengri_fast.features import FeaturePlan
+    from tengri_fast.inference import Model
+
+__all__ = ["ModelBundle", "ModelSpec", "load_bundle", "load_model_spec"]
+
+TYPES = {"LSTM", "GRU", "CNN", "Transformer", "MLP", "DeepLOB", "Custom"}
+ALIASES = {"TCN": "CNN", "Conv1d": "CNN"}
+CLASSES = ("down", "flat", "up")
+
+
+class Inputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Ordered feature specs, the clock that steps the model, and the type of the row."""
+
+    features: tuple[str, ...]
+    clock: Literal["quote", "trade", "bar", "depth"] = "quote"
+    dtype: Literal["float32"] = "float32"
+
+
+class Normalisation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Frozen with the model: ``clip((x - mean) / scale, -clip, clip)`` per feature; ``clip = 0`` means none."""
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    clip: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+
+
+class Outputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the numbers that leave the model mean.
+
+    ``logits`` and ``probabilities`` have three classes in the order down, flat, up, and ``class_returns_bps`` gives
+    the mean mid return of each class in training. ``return`` is one number, the expected mid return in basis points,
+    with ``sigma_bps`` the standard deviation of its error.
+    """
+
+    kind: Literal["logits", "probabilities", "return"]
+    horizon: str
+    classes: tuple[str, ...] = CLASSES
+    class_returns_bps: tuple[float, ...] = (0.0, 0.0, 0.0)
+    sigma_bps: float = 1.0
+
+    @property
+    def horizon_unit(self) -> str:
+        """``"ns"`` for a length of time, ``"events"`` for a count of events."""
+        return "events" if self.horizon.endswith("events") else "ns"
+
+    @property
+    def horizon_value(self) -> int:
+        """The horizon in its unit."""
+        from tengri_fast.runtime.durations import parse_duration
+
+        if self.horizon_unit == "events":
+            return int(self.horizon.removesuffix("events"))
+        return parse_duration(self.horizon)
+
+
+class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Temperature scaling of logits (Guo et al. 2017): ``softmax(z / temperature)``."""
+
+    method: Literal["none", "temperature"] = "none"
+    temperature: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+
+
+class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Inputs ``x [T, F]`` and outputs ``y [T, O]`` from the training framework, and how closely we must match."""
+
+    path: str
+    tolerance: Annotated[float, msgspec.Meta(gt=0)] = 1e-5
+
+
+class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The content of a ``model.toml``."""
+
+    id: str
+    type: str
+    onnx: str
+    sha256: str
+    inputs: Inputs
+    normalisation: Normalisation
+    outputs: Outputs
+    golden: Golden
+    calibration: Calibration = Calibration()
+    state: Literal["stateful", "windowed"] = "stateful"
+    window: Annotated[int, msgspec.Meta(ge=0)] = 0
+    reset_on: tuple[str, ...] = ()
+    precision: Literal["fp32"] = "fp32"
+    deadline_us: Annotated[float, msgspec.Meta(gt=0)] = 1000.0
+    backup: str = ""
+    licence: str = ""
+    data_sha256: dict[str, str] = {}
+    description: str = ""
+
+    @property
+    def reset_on_day(self) -> bool:
+        """Whether state is dropped when the UTC day changes."""
+        return "day" in self.reset_on
+
+    @property
+    def gap_ns(self) -> int:
+        """Length of a silence after which state is dropped, in nanoseconds; 0 when never."""
+        from tengri_fast.runtime.durations import parse_duration
+
+        for word in self.reset_on:
+            if word.startswith("gap:"):
+                return parse_duration(word.removeprefix("gap:"))
+        return 0
+
+
+class ModelBundle:
+    """A model that passed its checks, with the feature plan that feeds it.
+
+    Attributes
+    ----------
+    spec : ModelSpec
+    model : Model
+        The native model.
+    plan : FeaturePlan
+        Compiled with the model's own normalisation.
+    model_sha256 : str
+        Hash of the ONNX file.
+    golden_error : float
+        Largest absolute difference from the golden outputs.
+    path : Path
+        The ``model.toml``.
+    """
+
+    __slots__ = ("golden_error", "model", "model_sha256", "path", "plan", "spec")
+
+    def __init__(
+        self, spec: ModelSpec, model: Model, plan: FeaturePlan, model_sha256: str, golden_error: float, path: Path
+    ) -> None:
+        self.spec = spec
+        self.model = model
+        self.plan = plan
+        self.model_sha256 = model_sha256
+        self.golden_error = golden_error
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"ModelBundle({self.spec.id!r}, {self.plan.width} features, {self.model.nbytes} bytes)"
+
+
+def _fail(path: Path, text: str) -> ModelLoadingError:
+    return ModelLoadingError(f"{path}: {text}")
+
+
+def _check(spec: ModelSpec, path: Path) -> None:
+    kind = ALIASES.get(spec.type, spec.type)
+    if kind not in TYPES:
+        raise _fail(path, f"`type` must be one of {', '.join(sorted(TYPES | set(ALIASES)))}, was {spec.type!r}")
+    if spec.state == "windowed":
+        raise _fail(path, '`state` must be "stateful" for a streaming session, was "windowed"')
+    width = len(spec.inputs.features)
+    if width == 0:
+        raise _fail(path, "`inputs.features` must name at least one feature, was empty")
+    for name, values in (("mean", spec.normalisation.mean), ("scale", spec.normalisation.scale)):
+        if len(values) != width:
+            raise _fail(path, f"`normalisation.{name}` must have {width} values, had {len(values)}")
+        if not all(math.isfinite(v) for v in values):
+            raise _fail(path, f"`normalisation.{name}` must be finite, was {list(values)}")
+    if not all(v > 0 for v in spec.normalisation.scale):
+        raise _fail(path, f"`normalisation.scale` must be > 0, was {list(spec.normalisation.scale)}")
+    out = spec.outputs
+    if out.kind == "return":
+        if not (math.isfinite(out.sigma_bps) and out.sigma_bps > 0):
+            raise _fail(path, f"`outputs.sigma_bps` must be a finite number > 0, was {out.sigma_bps}")
+    else:
+        if out.classes != CLASSES:
+            raise _fail(path, f"`outputs.classes` must be {list(CLASSES)}, was {list(out.classes)}")
+        if len(out.class_returns_bps) != 3 or not all(math.isfinite(v) for v in out.class_returns_bps):
+            raise _fail(
+                path, f"`outputs.class_returns_bps` must be 3 finite numbers, was {list(out.class_returns_bps)}"
+            )
+    try:
+        if out.horizon_value <= 0:
+            raise ValueError
+    except (ValueError, ConfigurationError):
+        raise _fail(path, f'`outputs.horizon` must be like "1s" or "10 events", was {out.horizon!r}') from None
+    for word in spec.reset_on:
+        if word != "day" and not word.startswith("gap:"):
+            raise _fail(path, f'`reset_on` takes "day" and "gap:DURATION", was {word!r}')
+    try:
+        _ = spec.gap_ns
+    except ConfigurationError as error:
+        raise _fail(path, f"`reset_on`: {error}") from None
+
+
+def load_model_spec(path: str | Path) -> ModelSpec:
+    """Reads and checks a ``model.toml``, without touching the weights.
+
+    Parameters
+    ----------
+    path : str or Path
+        The TOML file, or the folder that holds a ``model.toml``.
+
+    Raises
+    ------
+    ModelLoadingError
+        Names the file, the key, its rule and its value.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.toml"
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _fail(path, "no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _fail(path, f"cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise _fail(path, f"is not TOML: {error}") from None
+    try:
+        spec = msgspec.convert(table, ModelSpec, strict=True)
+    except msgspec.ValidationError as error:
+        raise _fail(path, str(error)) from None
+    _check(spec, path)
+    return spec
+
+
+def _read_golden(spec: ModelSpec, path: Path, width: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    file = path.parent / spec.golden.path
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            x = np.ascontiguousarray(stored["x"], dtype=np.float32)
+            y = np.ascontiguousarray(stored["y"], dtype=np.float64)
+    except FileNotFoundError:
+        raise _fail(path, f"`golden.path` must exist, was {spec.golden.path!r}") from None
+    except (OSError, KeyError, ValueError, EOFError) as error:
+        raise _fail(path, f"`golden.path` {spec.golden.path!r} must hold arrays x and y: {error}") from None
+    if x.ndim != 2 or x.shape[1] != width or y.shape != (x.shape[0], outputs) or x.shape[0] == 0:
+        raise _fail(path, f"`golden.path` must hold x [T, {width}] and y [T, {outputs}], held {x.shape} and {y.shape}")
+    return x, y
+
+
+def load_bundle(path: str | Path) -> ModelBundle:
+    """Loads a model with everything it needs and proves that it answers as it did when it was trained.
+
+    Parameters
+    ----------
+    path : str or Path
+        A ``model.toml`` or its folder. Files named inside resolve against that folder.
+
+    Returns
+    -------
+    ModelBundle
+
+    Raises
+    ------
+    ModelLoadingError
+        When any file is missing, damaged or changed (SHA-256), a size does not fit, a feature is unknown, the
+        declared type is not what the artefact holds, or the golden outputs are missed. Nothing is half-loaded.
+    """
+    from tengri_fast.features import FeaturePlan, parse_spec
+    from tengri_fast.inference import Model
+
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.toml"
+    spec = load_model_spec(path)
+    file = path.parent / spec.onnx
+    try:
+        data = file.read_bytes()
+    except OSError:
+        raise _fail(path, f"`onnx` must name a readable file, was {spec.onnx!r}") from None
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != spec.sha256:
+        raise _fail(path, f"`sha256` must be that of {spec.onnx} ({digest}), was {spec.sha256}")
+    model = Model.from_onnx(data)
+    width = len(spec.inputs.features)
+    if model.input_size != width:
+        raise _fail(path, f"`inputs.features` must have {model.input_size} entries for {spec.onnx}, had {width}")
+    outputs = 1 if spec.outputs.kind == "return" else 3
+    if model.output_size != outputs:
+        raise _fail(path, f"`outputs.kind` {spec.outputs.kind!r} needs {outputs} outputs, {spec.onnx} has "
+                          f"{model.output_size}")  # fmt: skip
+    declared = ALIASES.get(spec.type, spec.type)
+    holds_lstm = any(layer.kind == "lstm" for layer in model.layers)
+    if declared in {"LSTM", "MLP"} and holds_lstm != (declared == "LSTM"):
+        raise _fail(
+            path, f"`type` must be what {spec.onnx} holds ({'LSTM' if holds_lstm else 'MLP'}), was {spec.type!r}"
+        )
+    try:
+        plan = FeaturePlan([parse_spec(text) for text in spec.inputs.features]).with_normalisation(
+            np.array(spec.normalisation.mean), np.array(spec.normalisation.scale), spec.normalisation.clip
+        )
+    except FeatureExtractionError as error:
+        raise _fail(path, f"`inputs.features`: {error}") from None
+    if plan.width != width:
+        raise _fail(path, f"`inputs.features` must give one column each, gave {plan.width} for {width}")
+    x, y = _read_golden(spec, path, width, outputs)
+    missed_by = float(np.max(np.abs(model.run_window(x).astype(np.float64) - y)))
+    if not missed_by <= spec.golden.tolerance:
+        raise _fail(path, f"golden outputs must be met within {spec.golden.tolerance}, were missed by {missed_by}")
+    return ModelBundle(spec, model, plan, digest, missed_by, path)

@@ -1,0 +1,362 @@
+"""The sections of a configuration file as frozen, typed structures.
+
+This is the one table of keys: types, ranges and defaults are read from the annotations by ``config.py``, which checks
+a file against them. A constraint stands in `msgspec.Meta`; its ``extra`` names what the type alone cannot say:
+
+``kind``
+    How a text becomes the value: "duration" (nanoseconds), "size" (an exact decimal > 0), "money" (amount, currency).
+``pattern``, ``rule``
+    What a text must match, and how that is said to the user.
+``upper``
+    The text is compared in capital letters.
+``pending``
+    The key is accepted, but this version does not act on it; `TengriConfig.pending` tells the user so.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from tengri_fast.runtime.durations import Frequency
+
+__all__ = [
+    "BacktestSection",
+    "BinanceSource",
+    "ControlSection",
+    "DataSourcesSection",
+    "DatabentoSource",
+    "EnsembleSection",
+    "ExecutionSection",
+    "FeaturesSection",
+    "InferenceSection",
+    "ModelEntry",
+    "Money",
+    "NeuralSection",
+    "PolicySection",
+    "PolymarketSource",
+    "ReportSection",
+    "RiskSection",
+    "ScenariosSection",
+    "StrategySection",
+    "TardisSource",
+    "VarSection",
+]
+
+Duration = Annotated[int, Meta(ge=0, extra={"kind": "duration"})]
+PositiveDuration = Annotated[int, Meta(gt=0, extra={"kind": "duration"})]
+Size = Annotated[Decimal, Meta(extra={"kind": "size"})]
+Text = Annotated[str, Meta(min_length=1, max_length=4096)]
+Name = Annotated[
+    str,
+    Meta(extra={"pattern": r"[\x21-\x7e]{1,64}", "rule": "must be 1 to 64 visible ASCII characters without spaces"}),
+]
+Tag = Annotated[
+    str, Meta(extra={"pattern": r"[A-Za-z0-9_]{1,16}", "rule": "must be 1 to 16 letters, digits or underscores"})
+]
+InstrumentName = Annotated[
+    str,
+    Meta(
+        extra={
+            "pattern": r"[\x21-\x7e]{1,100}\.[A-Za-z0-9_-]{1,50}",
+            "rule": 'must be a symbol and a venue, such as "BTCUSDT-PERP.BINANCE"',
+        }
+    ),
+]
+Currency = Annotated[
+    str, Meta(extra={"pattern": r"[A-Z0-9]{2,10}", "rule": 'must be a currency code in capitals, such as "USDT"'})
+]
+NOT_YET_FEATURES = Meta(extra={"pending": "models bring their own features; this list is not used"})
+NOT_YET_ENSEMBLE = Meta(extra={"pending": "one model runs; models are not combined"})
+NOT_YET_BATCH = Meta(extra={"pending": "instruments are computed one at a time"})
+NOT_YET_STRESS = Meta(extra={"pending": "stress scenarios do not run in the gate"})
+NOT_YET_SIZING = Meta(extra={"pending": "orders have the fixed trade_size"})
+NOT_YET_EXECUTION = Meta(extra={"pending": "orders go out as plain market orders; the term is zero"})
+NOT_YET_SOURCES = Meta(extra={"pending": "no live data source is connected"})
+
+
+class Money(Struct, frozen=True):
+    """An amount and its currency; without a currency, that of the contract is meant."""
+
+    amount: Decimal
+    currency: str | None = None
+
+    def __str__(self) -> str:
+        amount = f"{self.amount:f}"
+        return f"{amount} {self.currency}" if self.currency else amount
+
+
+class StrategySection(Struct, frozen=True, kw_only=True):
+    """``[strategy]``: who trades, and what.
+
+    Attributes
+    ----------
+    strategy_id, order_id_tag : str
+        Names that NautilusTrader gives the strategy and its orders.
+    instrument_id : str
+        Symbol and venue, such as "BTCUSDT-PERP.BINANCE".
+    trade_size : Decimal or None
+        Quantity of an entry, in the instrument's own units.
+    """
+
+    strategy_id: Name = "TengriNeural"
+    order_id_tag: Tag = "001"
+    instrument_id: InstrumentName
+    trade_size: Size | None = None
+
+
+class ModelEntry(Struct, frozen=True, kw_only=True):
+    """One entry of ``neural.models``: the family of a model and the path of its description."""
+
+    type: Literal["LSTM", "GRU", "CNN", "TCN", "Conv1d", "Transformer", "MLP", "DeepLOB", "Custom"]
+    config: Text
+
+
+class FeaturesSection(Struct, frozen=True, kw_only=True):
+    """``[neural.features]``: what the feature store computes and which sources are allowed."""
+
+    technical_indicators: Annotated[tuple[Text, ...], NOT_YET_FEATURES] = ()
+    market_microstructure: Annotated[tuple[Text, ...], NOT_YET_FEATURES] = ()
+    external_data: Annotated[tuple[Text, ...], NOT_YET_FEATURES] = ()
+
+
+class InferenceSection(Struct, frozen=True, kw_only=True):
+    """``[neural.inference]``: when models run.
+
+    Attributes
+    ----------
+    batch_size : int
+        Upper bound of instruments computed together; it never delays one.
+    inference_frequency : Frequency or None
+        Must agree with the model's own clock; None takes that clock.
+    model_warm_up_period : int
+        Event time in nanoseconds from the first tick in which no signal is made.
+    """
+
+    batch_size: Annotated[int, Meta(ge=1, le=65536), NOT_YET_BATCH] = 1
+    inference_frequency: Frequency | None = None
+    model_warm_up_period: Duration = 0
+
+
+class EnsembleSection(Struct, frozen=True, kw_only=True):
+    """``[neural.ensemble]``: how models of unequal horizons are combined.
+
+    Attributes
+    ----------
+    weights : tuple of float
+        One weight per model, in the order of ``neural.models``; empty means equal weights.
+    horizon : int or None
+        Horizon of the combined signal in nanoseconds; None takes that of the first model.
+    """
+
+    weights: Annotated[tuple[Annotated[float, Meta(ge=0, le=1)], ...], NOT_YET_ENSEMBLE] = ()
+    horizon: Annotated[PositiveDuration | None, NOT_YET_ENSEMBLE] = None
+
+
+class NeuralSection(Struct, frozen=True, kw_only=True):
+    """``[neural]``: models, their features, and when they run."""
+
+    models: Annotated[tuple[ModelEntry, ...], Meta(min_length=1, max_length=64)]
+    features: FeaturesSection = FeaturesSection()
+    inference: InferenceSection = InferenceSection()
+    ensemble: EnsembleSection | None = None
+
+
+class PolicySection(Struct, frozen=True, kw_only=True):
+    """``[policy]``: from signal to order.
+
+    Attributes
+    ----------
+    threshold_bps : float
+        What the expected move must exceed beyond fees and half the spread. A negative value trades below cost, which
+        shows machinery and never makes money.
+    exit_bps : float
+        A position is left when the signal against it exceeds this.
+    fee_bps : float or None
+        Fee of one fill; None takes the taker fee of the contract.
+    min_confidence : float
+        Calibrated maximum probability below which nothing is opened.
+    max_holding, cooldown : int
+        Longest time in a position (0: no limit) and pause after leaving one, in nanoseconds of event time.
+    """
+
+    threshold_bps: Annotated[float, Meta(ge=-10_000, le=10_000)] = 0.5
+    exit_bps: Annotated[float, Meta(ge=0, le=10_000)] = 0.0
+    fee_bps: Annotated[float, Meta(ge=0, le=10_000)] | None = None
+    min_confidence: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    max_holding: Duration = 0
+    cooldown: Duration = 0
+
+
+class VarSection(Struct, frozen=True, kw_only=True):
+    """``[risk.var]``: how value at risk is measured.
+
+    Attributes
+    ----------
+    level : float
+        Confidence level, 0.99 for 99 %.
+    horizon : int
+        Nanoseconds.
+    method : str
+        "historical": revaluation under past returns.
+    scenarios : int
+        How many scenarios are kept.
+    base_currency : str or None
+        Currency of the limit; None takes that of the account.
+    """
+
+    level: Annotated[float, Meta(gt=0.5, lt=1)] = 0.99
+    horizon: PositiveDuration = 86_400_000_000_000
+    method: Literal["historical"] = "historical"
+    scenarios: Annotated[int, Meta(ge=2, le=1_000_000)] = 1000
+    base_currency: Currency | None = None
+
+
+class ScenariosSection(Struct, frozen=True, kw_only=True):
+    """``[risk.scenarios]``: where the returns come from: a file, or the returns seen while running."""
+
+    source: Literal["file", "rolling"] = "rolling"
+    path: Text | None = None
+
+
+class RiskSection(Struct, frozen=True, kw_only=True):
+    """``[risk]``: the limits that the pre-trade gate enforces. A limit that is not given is not checked.
+
+    Attributes
+    ----------
+    max_order_notional : Decimal or None
+        Largest value of one order, in the base currency.
+    max_position : Decimal or None
+        Largest absolute position, in the instrument's own units, counting working orders.
+    price_collar_bps : float or None
+        Largest distance of an order's price from the mid.
+    max_portfolio_var : float or None
+        Limit of post-trade value at risk, as a fraction of account equity.
+    stale_quote : int or None
+        Largest age in nanoseconds of the quote that an order is checked against; no limit by itself.
+    neural_stress_testing, dynamic_position_sizing : bool
+        Stress scenarios in the gate; size of entries from volatility and VaR budget.
+    """
+
+    max_order_notional: Size | None = None
+    max_position: Size | None = None
+    price_collar_bps: Annotated[float, Meta(gt=0, le=10_000)] | None = None
+    max_portfolio_var: Annotated[float, Meta(gt=0, le=1)] | None = None
+    stale_quote: PositiveDuration | None = None
+    neural_stress_testing: Annotated[bool, NOT_YET_STRESS] = False
+    dynamic_position_sizing: Annotated[bool, NOT_YET_SIZING] = False
+    var: VarSection = VarSection()
+    scenarios: ScenariosSection = ScenariosSection()
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """Names of the limits that are set."""
+        names = ("max_order_notional", "max_position", "price_collar_bps", "max_portfolio_var")
+        return tuple(name for name in names if getattr(self, name) is not None)
+
+
+class ExecutionSection(Struct, frozen=True, kw_only=True):
+    """``[execution]``: how orders are worked."""
+
+    market_impact_modeling: Annotated[bool, NOT_YET_EXECUTION] = False
+    optimal_execution_algorithm: Annotated[
+        Literal["twap", "vwap", "pov", "almgren_chriss", "iceberg", "sniper", "neural_twap"] | None, NOT_YET_EXECUTION
+    ] = None
+    slippage_prediction: Annotated[bool, NOT_YET_EXECUTION] = False
+
+
+class BinanceSource(Struct, frozen=True, kw_only=True):
+    """``data_sources.binance``."""
+
+    enabled: bool = True
+    spot: bool = False
+    futures: bool = False
+
+
+class PolymarketSource(Struct, frozen=True, kw_only=True):
+    """``data_sources.polymarket``."""
+
+    enabled: bool = True
+    markets: tuple[Text, ...] = ()
+
+
+class DatabentoSource(Struct, frozen=True, kw_only=True):
+    """``data_sources.databento``."""
+
+    enabled: bool = True
+    feeds: tuple[Text, ...] = ()
+
+
+class TardisSource(Struct, frozen=True, kw_only=True):
+    """``data_sources.tardis``; `historical_depth` in nanoseconds."""
+
+    enabled: bool = True
+    historical_depth: Duration = 0
+
+
+class DataSourcesSection(Struct, frozen=True, kw_only=True):
+    """``[data_sources]``: live and historical data vendors. Their keys come from the environment only."""
+
+    binance: Annotated[BinanceSource | None, NOT_YET_SOURCES] = None
+    polymarket: Annotated[PolymarketSource | None, NOT_YET_SOURCES] = None
+    databento: Annotated[DatabentoSource | None, NOT_YET_SOURCES] = None
+    tardis: Annotated[TardisSource | None, NOT_YET_SOURCES] = None
+
+    @property
+    def enabled(self) -> tuple[str, ...]:
+        """Names of the sources that are switched on."""
+        found = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return tuple(name for name, source in found if source is not None and source.enabled)
+
+
+class BacktestSection(Struct, frozen=True, kw_only=True):
+    """``[backtest]``: data, account and venue of a simulation.
+
+    Attributes
+    ----------
+    contract : str
+        Row of the contract table (tick, multiplier, currency, fees).
+    quotes, trades, depth : tuple of str
+        Paths of Parquet or CSV files, in the order of time.
+    starting_balance : Money
+        Such as "100000 USDT"; a bare number means the contract's currency.
+    account_type : str
+        "MARGIN" or "CASH".
+    order_latency : int
+        Simulated delay from the strategy to the venue, in nanoseconds.
+    control_drill : bool
+        Send a few orders that must be denied, so that the report shows each limit at work.
+    """
+
+    contract: Text
+    quotes: tuple[Text, ...] = ()
+    trades: tuple[Text, ...] = ()
+    depth: tuple[Text, ...] = ()
+    starting_balance: Annotated[Money, Meta(extra={"kind": "money"})] = Money(Decimal(100_000))
+    account_type: Annotated[Literal["MARGIN", "CASH"], Meta(extra={"upper": True})] = "MARGIN"
+    order_latency: Duration = 0
+    control_drill: bool = False
+
+
+class ReportSection(Struct, frozen=True, kw_only=True):
+    """``[report]``: words that the report shows."""
+
+    title: Text | None = None
+    notes: Text | None = None
+
+
+class ControlSection(Struct, frozen=True, kw_only=True):
+    """``[control]``: how a running process is asked for its status and stopped.
+
+    Attributes
+    ----------
+    socket : str or None
+        Path of a Unix socket, or "auto" for the place where `tengri status` and `tengri kill` look by themselves.
+    kill_file : str or None
+        Path of a file whose existence stops all trading.
+    """
+
+    socket: Text | None = None
+    kill_file: Text | None = None
