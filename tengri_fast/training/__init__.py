@@ -1,0 +1,1 @@
+"""Training: labels, datasets, a child process that fits, and the proof on unseen data."""
