@@ -201,6 +201,7 @@ class _Walk:
             operator = _OPERATORS.get(node.op) if node.domain in ("", "ai.onnx") else None
             if operator is None:
                 raise _Decline("unsupported operator, expected LSTM, dense layers and activations")
+            _check_attributes(node)
             results = operator(self, node, arguments)
         except _Decline as decline:
             for output in node.outputs:
@@ -724,6 +725,24 @@ _GATES = (0, 2, 3, 1)  # rows of ONNX (i, o, f, c) in our order i, f, g, o
 
 def _reorder(rows: Array) -> Array:
     return np.concatenate([np.split(rows, 4)[gate] for gate in _GATES])
+
+
+# What the attributes that the operators read must hold; a damaged file may say anything.
+_ATTRIBUTES: dict[str, type] = {
+    **dict.fromkeys(("axis", "start", "end", "to", "allowzero", "keepdims", "transA", "transB", "hidden_size"), int),
+    **dict.fromkeys(("input_forget", "layout"), int),
+    **dict.fromkeys(("axes", "starts", "ends", "perm", "activations"), list),
+    **dict.fromkeys(("alpha", "beta", "clip"), float),
+    "direction": str,
+    "value": np.ndarray,
+}
+
+
+def _check_attributes(node: Node) -> None:
+    for name, held in node.attributes.items():
+        wanted = _ATTRIBUTES.get(name)
+        if wanted is not None and held is not None and not isinstance(held, wanted):
+            raise _Decline(f"attribute `{name}` must hold {wanted.__name__}, held {type(held).__name__}")
 
 
 def _lstm(walk: _Walk, node: Node, arguments: list[Value]) -> list[Value]:

@@ -302,3 +302,20 @@ def test_output_mode() -> None:
     for name, mode in (("last_softmax", "last"), ("every_mlp", "every"), ("step_state", "every"), ("mlp", "every")):
         for exporter in ("dynamo", "script"):
             assert Model.from_onnx(content(f"{name}.{exporter}")).output_mode == mode
+
+
+@pytest.mark.parametrize(("name", "value", "held"), [("value", "oops", "str"), ("value", [1.0, 2.0], "list")])
+def test_an_attribute_of_the_wrong_kind_is_named(name, value, held):
+    """Found by the soak: a damaged file may put a text where a tensor belongs."""
+    helper, numbers = onnx.helper, onnx.TensorProto
+    graph = helper.make_graph(
+        [helper.make_node("ConstantOfShape", ["s"], ["c"], name="fill", **{name: value}),
+         helper.make_node("Add", ["x", "c"], ["y"], name="sum")],
+        "g",
+        [helper.make_tensor_value_info("x", numbers.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", numbers.FLOAT, [1, 4])],
+        [onnx.numpy_helper.from_array(np.array([1, 4], np.int64), "s")],
+    )  # fmt: skip
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+    with pytest.raises(ModelLoadingError, match=rf"`fill`.*`{name}` must hold ndarray, held {held}"):
+        Model.from_onnx(data)
