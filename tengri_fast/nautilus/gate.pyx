@@ -31,6 +31,7 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
+import copy
 from datetime import timedelta
 from pathlib import Path
 
@@ -868,6 +869,12 @@ cdef class NeuralRiskGate(Actor):
             self._sync_positions(fill.instrument_id)
         if order is not None:
             self._sync_order(order)
+        if isinstance(event, OrderFilled):
+            # The fill of an entry gives its exits a position, and they get no event of their own for it.
+            for client_order_id, instrument_id in list(self._working.items()):
+                order = self.cache.order(client_order_id) if instrument_id == event.instrument_id else None
+                if order is not None:
+                    self._sync_target(order)
 
     cdef void _sync_positions(self, InstrumentId instrument_id):
         """State the positions of one instrument as the cache has them: also after flips, which split a fill."""
@@ -909,6 +916,7 @@ cdef class NeuralRiskGate(Actor):
             self._follow(order.instrument_id)
             self.state.on_working(self._view(order, None, self._parent(order)))
             self._working[order.client_order_id] = order.instrument_id
+        self._sync_target(order)
         if order.has_price_c() and order.price is not None:
             price = (<Price>order.price).as_f64_c()
         if order.has_trigger_price_c() and order.trigger_price is not None:
@@ -929,6 +937,17 @@ cdef class NeuralRiskGate(Actor):
         self.state.on_order_update(
             name, quantity=quantity if quantity == quantity else None, price=price, trigger_price=trigger
         )
+
+    def _sync_target(self, Order order):
+        """State the position of a working order again when the cache has given it another one than at submission."""
+        known = self.state.working_order(order.client_order_id.value)
+        if known is None or (order.position_id is None and self.cache.position_id(order.client_order_id) is None):
+            return
+        target = self._position_id(order, None)
+        if known.position_id != target:
+            known = copy.copy(known)
+            known.position_id = target
+            self.state.on_working(known)
 
     cdef void _close(self, ClientOrderId client_order_id):
         self._working.pop(client_order_id, None)
@@ -991,9 +1010,8 @@ cdef class NeuralRiskGate(Actor):
         gate = self.gate
         if gate is not None and name in gate.kills:
             gate.rearm(name, reason)
+        # A cancel that the node's thread has not attended to yet stays wanted: allowing new orders revives no old one.
         self._kills.pop(name, None)
-        if not self._kills:
-            self._kill_wanted = 0
 
     @property
     def killed(self):
@@ -1013,11 +1031,14 @@ cdef class NeuralRiskGate(Actor):
         """On the node's thread: what a kill asks for beyond refusing."""
         cdef Order order
         self._kill_wanted = 0
-        self._complain("trading was stopped: " + "; ".join(f"{name}: {why}" for name, why in list(self._kills.items())))
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(self._kills.items()))
+        self._complain(f"trading was stopped: {reasons or 'it has been allowed again since'}")
         if not self.config.cancel_on_kill or self._next is None:
             return
         cache = <object>self.cache
-        for order in cache.orders_emulated() + cache.orders_inflight() + cache.orders_open():
+        # An order may be in flight and open at once, while a modification is.
+        orders = cache.orders_emulated() + cache.orders_inflight() + cache.orders_open()
+        for order in {order.client_order_id: order for order in orders}.values():
             if order.is_reduce_only or order.is_closed_c() or order.is_pending_cancel_c():
                 continue
             try:
@@ -1078,12 +1099,17 @@ cdef class NeuralRiskGate(Actor):
 
 
 cdef str _exclusive_group(Order order):
-    """One text for all orders of which the venue cancels or shrinks the others when one fills; empty for a lone one."""
-    if order.contingency_type != ContingencyType.OCO and order.contingency_type != ContingencyType.OUO:
+    """One text for all orders of which the venue cancels the others when one fills; empty for one that stands alone.
+
+    Not for OUO: a sibling that can trade at the same moment is not shrunk in time, and both fill.
+    """
+    if order.contingency_type != ContingencyType.OCO or not order.linked_order_ids:
         return ""
-    if not order.linked_order_ids:
+    names = {name.value for name in order.linked_order_ids} | {order.client_order_id.value}
+    # Nautilus allows any character in an id; one with the separator could pass for several, so it stands alone.
+    if any("\x1f" in name for name in names):
         return ""
-    return "|".join(sorted({name.value for name in order.linked_order_ids} | {order.client_order_id.value}))
+    return "\x1f".join(sorted(names))
 
 
 def _facts(instrument):

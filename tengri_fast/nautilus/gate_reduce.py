@@ -7,7 +7,10 @@ is, unless another working order of that side, which the venue would not cut, cl
 - beside such an order, what it leaves of the position may be flipped by the other one, so it is examined like any
   order, with no more than the size of the position.
 
-This relies on a venue that honors the instruction.
+This relies on a venue that honors the instruction at the moment of the fill. NautilusTrader 1.231's simulated exchange
+does not always: a reduce-only order that rests there while its position changes side (short 3, then bought 5: long 2)
+is still filled in whole and adds to the new position, and several of them add up. In such a backtest the net position
+can exceed ``max_position`` by the quantity of these orders. Cancel them when their position is closed or turned.
 """
 
 from __future__ import annotations

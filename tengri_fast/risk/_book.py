@@ -3,8 +3,13 @@
 *Reach of working orders.* Which of them will fill is unknown, so :meth:`Book.extremes` gives the lowest and the highest
 net quantity that can come about: every sell filled, every buy filled. A venue cuts a reduce-only order at the position,
 so such an order, as a working order, can only take the position to zero; all of one scope and side share that room.
-Orders of one exclusive group (one cancels the other) count once, with the largest open quantity. Nothing else makes an
-order count less: an exit that names its entry can still fill when the entry does not, or again after it was closed.
+Orders of one exclusive group (the venue cancels the others when one fills) count once, with the largest open quantity.
+Nothing else makes an order count less: an exit that names its entry can still fill when the entry does not, or again
+after it was closed.
+
+*Opening side.* One position can be closed at any time, and nothing asks a limit then. Long and short positions of one
+instrument must therefore not make room for each other: :meth:`Book.opening` counts what is open on one side of the
+market when all orders of that side have filled, each taking off its own position first.
 
 *Scope.* The position that an order would close: that of its ``position_id``, or, without one, that of its strategy. An
 account that is not known yet matches every account.
@@ -113,6 +118,15 @@ _Sides = tuple[float, float, dict[_Group, float], list[tuple[OrderView, float]]]
 
 def _group(order: OrderView) -> _Group:
     return order.account_id, order.strategy_id, order.exclusive_group, order.side
+
+
+def _closes(order: OrderView, position: Position) -> bool:
+    """Whether a position is one that an order would close."""
+    if order.account_id and position.account and order.account_id != position.account:
+        return False
+    if order.position_id:
+        return position.position_id == order.position_id
+    return position.strategy == order.strategy_id
 
 
 class Book:
@@ -239,19 +253,12 @@ class Book:
 
     def scope(self, order: OrderView) -> float:
         """Quantity of the position that an order would close."""
-        account, named = order.account_id, order.position_id
         total = 0.0
         parts = 0
         for position in self.positions.values():
-            if account and position.account and account != position.account:
-                continue
-            if named:
-                if position.position_id != named:
-                    continue
-            elif position.strategy != order.strategy_id:
-                continue
-            total += position.quantity
-            parts += 1
+            if _closes(order, position):
+                total += position.quantity
+                parts += 1
         # One position is a whole number of lots already; only a sum can be off.
         return total if parts < 2 else self.snap(total)
 
@@ -391,3 +398,57 @@ class Book:
                 else:
                     sells += min(size, total)
         return net - sells, net + buys
+
+    def opening(self, order: OrderView, leaves: float, capped: bool) -> float:
+        """Quantity open on the side of an order, positions of the other side left out, all orders of its side filled.
+
+        Needed where there are such positions: without them the net quantity of :meth:`extremes` is the same.
+
+        An order takes off its own position before it opens anything; reduce-only orders come first, so that the others
+        find less to take off. An exclusive group counts once for each position that its orders name.
+
+        Parameters
+        ----------
+        order : OrderView
+            One more working order, in place of one of the same name.
+        leaves : float
+            Its open quantity, units.
+        capped : bool
+            Whether it can only take a position down to zero.
+
+        Returns
+        -------
+        float
+            Units, >= 0.
+        """
+        side = order.side
+        total = 0.0
+        room: dict[tuple[str, str, str], float] = {}
+        for key, position in sorted(self.positions.items()):
+            if position.quantity * side > 0.0:
+                total += abs(position.quantity)
+            else:
+                room[key] = abs(position.quantity)
+        entries: list[tuple[OrderView, float, bool]] = []
+        plain: list[tuple[OrderView, float, bool]] = []
+        for name, working in self.orders.items():
+            if working.view.side == side and name != order.client_order_id:
+                (entries if working.capped else plain).append((working.view, working.leaves, working.capped))
+        (entries if capped else plain).append((order, leaves, capped))
+        entries += plain
+        groups: dict[tuple[_Group, str], float] = {}
+        for view, quantity, cut in entries:
+            left = quantity
+            if not cut and view.exclusive_group:
+                member = (_group(view), view.position_id)
+                largest = groups.get(member, 0.0)
+                left = max(quantity - largest, 0.0)
+                groups[member] = largest + left
+            for key, size in room.items():
+                if size > 0.0 and left > 0.0 and _closes(view, self.positions[key]):
+                    taken = min(size, left)
+                    room[key] = size - taken
+                    left -= taken
+            if not cut:
+                total += left
+        return float(self.snap(total))

@@ -28,8 +28,8 @@ catches an order that other working orders would hedge.
 zero. Nothing but that flag does it: an exit that names its entry in ``parent_id`` counts like any other order, because
 it can fill when the entry has not, or when the entry was closed in another way.
 
-*Exclusive groups.* Orders with the same ``exclusive_group`` (one cancels the other) count once, with the largest open
-quantity; :class:`~tengri_fast.risk.types.OrderView` says who may share one.
+*Exclusive groups.* Orders with the same ``exclusive_group`` (the venue cancels the others when one fills) count once,
+with the largest open quantity; :class:`~tengri_fast.risk.types.OrderView` says who may share one.
 
 The book of one instrument is in :mod:`tengri_fast.risk._book`; the scenario results, and how they are kept both
 incremental and exact, in :mod:`tengri_fast.risk._vector`.
@@ -503,10 +503,19 @@ class PortfolioState:
         return book.reduces(order, leaves)
 
     def what_if_position(self, order: OrderView, leaves: float) -> float:
-        """Net quantity in the direction of an order (+ is further), it and its side's working orders filled."""
+        """Largest quantity in the direction of an order (+ is further), it and its side's working orders filled.
+
+        The net quantity, or what is open on that side alone when this is more: a position of the other side, held by
+        another strategy or under another id, may be closed later and then no longer offsets anything.
+        """
         book = self._books[order.instrument_id]
-        low, high = book.extremes(order, leaves, self.is_capped(order))
-        return high if order.side > 0 else -low
+        capped = self.is_capped(order)
+        low, high = book.extremes(order, leaves, capped)
+        reached = high if order.side > 0 else -low
+        for position in book.positions.values():
+            if position.quantity * order.side < 0.0:
+                return max(reached, book.opening(order, leaves, capped))
+        return reached
 
     def widens(self, order: OrderView, leaves: float) -> bool:
         """Whether an order lets the net quantity get further in its direction than without it."""

@@ -337,7 +337,11 @@ class MaxOrderNotional:
 
 
 class MaxPosition:
-    """The net position of an instrument is limited, every working order of that side taken as filled."""
+    """The net position of an instrument is limited, every working order of that side taken as filled.
+
+    Closing is never held back, so the limit also holds for the long and for the short positions of an instrument by
+    themselves: two that offset each other would otherwise exceed it as soon as one is closed.
+    """
 
     code = "MAX_POSITION"
     kind: Kind = "risk"

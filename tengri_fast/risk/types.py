@@ -109,14 +109,15 @@ class OrderView(msgspec.Struct):
         limits on positions and value at risk, see :mod:`tengri_fast.risk.gate`.
     exclusive_group : str
         Orders of one instrument, account, strategy and side with the same non-empty text together fill at most the
-        quantity of the largest of them, because the venue cancels (OCO) or shrinks (OUO) the others. Empty, the
+        quantity of the largest of them, because the venue cancels the others (OCO). Empty, the
         default, means that this order fills on its own.
 
-        Whoever makes views of orders with contingencies fills it so: with a contingency of OCO or OUO *and* linked
-        orders, the client order ids of the linked orders **and of the order itself**, each once, sorted and joined
-        with ``|``; empty in every other case (an entry, which is OTO, too). The own id belongs to it: links name only
-        the others, so two exits of a bracket would never share a text without it, and strangers that link to the same
-        third order would.
+        Whoever makes views of orders with contingencies fills it so: with a contingency of OCO *and* linked orders,
+        the client order ids of the linked orders **and of the order itself**, each once, sorted and joined with the
+        control character U+001F; empty in every other case, also when an id contains that character. OUO is such a
+        case: an order whose sibling fills at the same moment is shrunk too late. The own id belongs to it: links name
+        only the others, so two orders that cancel each other would never share a text without it, and strangers that
+        link to the same third order would.
     """
 
     client_order_id: str
@@ -198,7 +199,8 @@ class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_order_notional : float, optional
         Largest value of one order, base currency.
     max_position : float or dict, optional
-        Largest absolute net position per instrument, in units, with every working order of that side filled. A dict
+        Largest absolute net position per instrument, in units, with every working order of that side filled; also the
+        largest sum of its long, and of its short positions, where strategies or hedging hold several. A dict
         gives one limit per instrument; its key "*" holds for those not named, which otherwise may not be traded.
     price_collar_bps : float, optional
         Largest distance of an order's price from the reference price, basis points.

@@ -15,19 +15,22 @@ pytest.importorskip("tengri_fast.nautilus.gate", reason="the adapter's extension
 import numpy as np
 from gate_scene import INSTRUMENT, START, STEP, VENUE, Script, make_engine, quotes, run
 from nautilus_trader.config import ExecAlgorithmConfig, ImportableActorConfig
+from nautilus_trader.core.uuid import UUID4
 from nautilus_trader.examples.algorithms.twap import TWAPExecAlgorithm
 from nautilus_trader.execution.algorithm import ExecAlgorithm
 from nautilus_trader.model.data import QuoteTick, TradeTick
 from nautilus_trader.model.enums import (
     AggressorSide,
+    ContingencyType,
     OmsType,
     OrderSide,
     TimeInForce,
     TrailingOffsetType,
     TriggerType,
 )
-from nautilus_trader.model.identifiers import ExecAlgorithmId, InstrumentId, TradeId
+from nautilus_trader.model.identifiers import ClientOrderId, ExecAlgorithmId, InstrumentId, TradeId
 from nautilus_trader.model.objects import Price, Quantity
+from nautilus_trader.model.orders import LimitOrder, MarketOrder
 from nautilus_trader.test_kit.providers import TestInstrumentProvider
 
 from tengri_fast.errors import ConfigurationError
@@ -227,16 +230,71 @@ def test_a_bracket_is_denied_whole() -> None:
     assert "INITIALIZED" not in statuses
 
 
+def linked(s: Script, kind: ContingencyType, side: OrderSide, names: list[str], price: float | None = None) -> None:
+    """Orders of one unit each that name one another."""
+    for name in names:
+        head = (s.trader_id, s.id, s.instrument.id, ClientOrderId(name), side, s.qty(1))
+        more = {
+            "contingency_type": kind,
+            "linked_order_ids": [ClientOrderId(other) for other in names if other != name],
+        }
+        if price is None:
+            order: Any = MarketOrder(*head, UUID4(), s.clock.timestamp_ns(), **more)
+        else:
+            limit = s.instrument.make_price(price)
+            order = LimitOrder(*head, limit, UUID4(), s.clock.timestamp_ns(), **more)
+        s.submit_order(order)
+
+
+def test_orders_that_shrink_each_other_share_nothing() -> None:
+    # The simulator fills both of two OUO orders that can trade at the same moment.
+    gate = make_gate(max_position=1.0)
+    script = Script({3: lambda s, t: linked(s, ContingencyType.OUO, BUY, list("ABC"))})
+    engine = play(script, gate)
+    assert gate.denied == {"MAX_POSITION": 2}
+    assert net(engine) == 1.0
+
+
+def test_orders_that_shrink_each_other_do_not_turn_a_position_after_a_kill() -> None:
+    gate = make_gate(max_position=1.0)
+    script = Script(
+        {
+            3: lambda s, t: s.market(BUY, 1),
+            5: lambda s, t: gate.kill("operator", "drill"),
+            7: lambda s, t: linked(s, ContingencyType.OUO, SELL, [f"K{i}" for i in range(6)]),
+        }
+    )
+    engine = play(script, gate)
+    assert gate.denied == {"KILLED": 5}
+    assert net(engine) == 0.0
+
+
+@pytest.mark.parametrize(("mark", "denied"), [("|", 2), ("\x1f", 3)])
+def test_names_cannot_forge_a_group(mark: str, denied: int) -> None:
+    gate = make_gate(max_position=1.0)
+
+    def send(s: Script, t: Any) -> None:
+        linked(s, ContingencyType.OCO, BUY, [f"A{mark}B", "C"], 49_900)
+        linked(s, ContingencyType.OCO, BUY, ["A", f"B{mark}C"], 49_900)
+
+    play(Script({3: send}), gate)
+    assert gate.denied == {"MAX_POSITION": denied}
+
+
 def test_orders_that_cancel_each_other_share_a_group() -> None:
     gate = make_gate(max_order_notional=100_000.0)
-    script = Script({5: lambda s, t: bracket(s, 1), 6: lambda s, t: s.limit(BUY, 1, 49_500)})
+    script = Script(
+        {
+            4: lambda s, t: linked(s, ContingencyType.OCO, BUY, ["B", "A"], 49_000),
+            5: lambda s, t: bracket(s, 1),  # its exits are OUO
+            6: lambda s, t: s.limit(BUY, 1, 49_500),
+        }
+    )
     play(script, gate)
-    exits = [order for order in script.cache.orders() if order.parent_order_id is not None]
-    group = "|".join(sorted(order.client_order_id.value for order in exits))
-    assert len(exits) == 2
     views = {view.client_order_id: view.exclusive_group for view in gate.state.working_orders()}
-    lone = next(name for name in views if name not in group)
-    assert views == {**{order.client_order_id.value: group for order in exits}, lone: ""}
+    assert len(views) == 5
+    assert (views.pop("A"), views.pop("B")) == ("A\x1fB", "A\x1fB")
+    assert set(views.values()) == {""}
 
 
 def test_a_list_of_plain_orders_is_denied_whole() -> None:
@@ -833,6 +891,32 @@ def test_kill_from_another_thread(cancel: bool) -> None:
     assert not gate.killed
 
 
+def test_allowing_trading_again_does_not_save_old_orders() -> None:
+    gate = make_gate(max_order_notional=1e9)
+
+    def blink(s: Script, t: Any) -> None:
+        gate.kill("operator", "mistake")
+        gate.rearm("operator", "was a mistake")
+
+    script = Script({3: lambda s, t: s.limit(BUY, 1, 49_000), 6: blink, 8: lambda s, t: s.market(BUY, 1)})
+    play(script, gate)
+    assert sorted(script.statuses().values()) == ["CANCELED", "FILLED"]
+
+
+def test_a_kill_cancels_an_order_under_modification_once() -> None:
+    gate = make_gate(max_order_notional=1e9)
+    script = Script(
+        {
+            3: lambda s, t: s.keep.update(order=s.limit(BUY, 1, 49_000)),
+            10: lambda s, t: s.modify_order(s.keep["order"], quantity=s.qty(2)),
+            11: lambda s, t: gate.kill("operator", "drill"),
+        }
+    )
+    engine = play(script, gate, latency_ns=3 * STEP)
+    assert list(script.statuses().values()) == ["CANCELED"]
+    assert engine.kernel.exec_engine.command_count == 3  # submit, modify, cancel
+
+
 def test_a_kill_before_the_start_holds() -> None:
     gate = make_gate(max_order_notional=1e9)
     gate.kill("file", "kill file is there")
@@ -1041,6 +1125,44 @@ def test_hedging_positions_are_told_apart() -> None:
     assert [p.signed_qty for p in engine.cache.positions_open()] == [-1.0]
     assert gate.state.position(NAME) == -1.0
     assert len(gate.state.positions()) == 1
+
+
+def test_exits_of_a_hedged_entry_belong_to_its_position() -> None:
+    gate = make_gate(max_position=5.0)
+    data = quotes(20) + [tick for tick in quotes(40, price=51_500.0) if tick.ts_init >= START + 20 * STEP]
+    seen = []
+
+    def look(s: Script, t: Any) -> None:
+        (position,) = s.cache.positions_open()
+        seen.extend(view.position_id == position.id.value for view in gate.state.working_orders())
+
+    script = Script({3: lambda s, t: bracket(s, 5), 6: look, 8: lambda s, t: s.market(SELL, 10)})
+    engine = play(script, gate, oms=OmsType.HEDGING, data=data)
+    assert seen == [True, True]
+    # Beside the target, which closes 5, a sale of 10 would leave -10.
+    assert gate.denied == {"MAX_POSITION": 1}
+    assert net(engine) == 0.0
+    assert gate.state.working_orders() == []
+
+
+@pytest.mark.parametrize("oms", [OmsType.NETTING, OmsType.HEDGING])
+def test_positions_that_offset_each_other_do_not_make_room(oms: OmsType) -> None:
+    gate = make_gate(max_position=6.0)
+    nets = []
+
+    def close(s: Script, t: Any) -> None:
+        for position in s.cache.positions_open(strategy_id=s.id):
+            s.market(SELL if position.signed_qty > 0 else BUY, abs(position.signed_qty), position_id=position.id)
+
+    def look(s: Script, t: Any) -> None:
+        nets.append(sum(position.signed_qty for position in s.cache.positions_open()))
+
+    first: dict[int, Any] = {3: lambda s, t: s.market(BUY, 6), 7: close, 9: lambda s, t: s.market(BUY, 18), 15: close}
+    second: dict[int, Any] = {5: lambda s, t: s.market(SELL, 12), 6: lambda s, t: s.market(SELL, 6), 11: close}
+    first |= {at: look for at in (4, 8, 10, 12, 14, 16)}
+    play(Script(first, tag="A"), gate, Script(second, tag="B"), oms=oms)
+    assert nets == [6.0, -6.0, -6.0, 0.0, 0.0, 0.0]
+    assert gate.denied == {"MAX_POSITION": 2}
 
 
 def test_a_flip_leaves_the_right_position() -> None:

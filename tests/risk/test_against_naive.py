@@ -120,6 +120,28 @@ class Naive:
             ends.append(self.net(name) + side * (plain + capped))
         return tuple(ends)
 
+    def opening(self, order, leaves):
+        """What is open on the order's side when the orders of that side have filled, one after the other."""
+        rows = sorted(
+            [k[1:], owner, q * order.side]
+            for k, (owner, q) in self.held.items()
+            if k[0] == order.instrument_id and q
+        )  # fmt: skip
+        total = sum(q for *_, q in rows if q > 0)
+        queue = [(o, o.quantity - f) for c, (o, f) in self.orders.items() if c != order.client_order_id]
+        queue = [(o, q) for o, q in queue if o.instrument_id == order.instrument_id and o.side == order.side]
+        queue.append((order, leaves))
+        for o, q in [e for e in queue if e[0].reduce_only] + [e for e in queue if not e[0].reduce_only]:
+            for row in rows:
+                account, pid, _ = row[0]
+                named = pid == o.position_id if o.position_id else row[1] == o.strategy_id
+                if named and (account in ("", o.account_id) or not o.account_id) and row[2] < 0:
+                    closed = min(q, -row[2])
+                    row[2] += closed
+                    q -= closed
+            total += 0 if o.reduce_only else q
+        return total
+
     def unit(self, name):
         fact, p, r = BY_NAME[name], self.marks[name], self.r[name]
         q = p * (1 + r)
@@ -244,7 +266,8 @@ class Naive:
             if value > 30_000.0:
                 found.add("MAX_ORDER_NOTIONAL")
         low, high = self.reach(order.instrument_id, order.client_order_id, order, leaves)
-        if (high if order.side > 0 else -low) > {"LIN": 300.0, "INV": 400.0}.get(order.instrument_id, 500.0):
+        most = max(high if order.side > 0 else -low, self.opening(order, leaves))
+        if most > {"LIN": 300.0, "INV": 400.0}.get(order.instrument_id, 500.0):
             found.add("MAX_POSITION")
         held = [n for n in BY_NAME if self.exposed(n) or n == order.instrument_id]
         if not self.equity > 0:

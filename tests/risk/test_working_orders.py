@@ -132,6 +132,48 @@ def test_reduce_only_orders_take_a_position_to_zero_at_most():
     assert portfolio.what_if_position(probe, 3.0) == 3.0  # 10 - 10 - 3, not 10 - 20 - 3
 
 
+def reach(portfolio, strategy, signed, position_id="", reduce_only=False):
+    side = 1 if signed > 0 else -1
+    view = OrderView("new", strategy, "", "I0", position_id, side, abs(signed), reduce_only=reduce_only)
+    return portfolio.what_if_position(view, abs(signed))
+
+
+def test_positions_of_the_other_side_make_no_room_unless_the_order_closes_them():
+    portfolio = PortfolioState([InstrumentFacts("I0")])
+    portfolio.set_position("I0", 6.0, strategy_id="A")
+    assert reach(portfolio, "A", -10.0) == 4.0  # turns its own
+    assert reach(portfolio, "B", -10.0) == 10.0  # A may close later
+    portfolio.set_position("I0", -4.0, strategy_id="B")
+    assert portfolio.position("I0") == 2.0
+    assert reach(portfolio, "A", -7.0) == 5.0  # B's 4, and 1 beyond A's 6
+    assert reach(portfolio, "B", -1.0) == 5.0
+    assert reach(portfolio, "B", 5.0) == 7.0  # A's 6, and 1 beyond B's 4
+    assert reach(portfolio, "C", 1.0) == 7.0
+    # A working order of A takes A's room first.
+    portfolio.on_working(OrderView("w", "A", "", "I0", side=-1, quantity=5.0))
+    assert reach(portfolio, "A", -7.0) == 10.0  # 4 + (5 + 7 - 6)
+    assert reach(portfolio, "B", -1.0) == 5.0
+
+
+def test_reduce_only_orders_take_room_and_open_nothing():
+    portfolio = PortfolioState([InstrumentFacts("I0")])
+    portfolio.set_position("I0", 6.0, position_id="P", strategy_id="A")
+    portfolio.on_working(OrderView("w", "A", "", "I0", "P", -1, 9.0, reduce_only=True))
+    assert reach(portfolio, "A", -1.0, "P") == 1.0
+    assert reach(portfolio, "A", -1.0, "Q") == 1.0
+    assert reach(portfolio, "A", -9.0, "P", reduce_only=True) == 0.0
+
+
+def test_of_an_exclusive_group_the_largest_opens():
+    portfolio = PortfolioState([InstrumentFacts("I0")])
+    portfolio.set_position("I0", 2.0, strategy_id="A")
+    for name, quantity in (("a", 3.0), ("b", 7.0), ("c", 5.0)):
+        portfolio.on_working(OrderView(name, "A", "", "I0", side=-1, quantity=quantity, exclusive_group="g"))
+    assert reach(portfolio, "A", -1.0) == 6.0  # 7 + 1 - 2
+    view = OrderView("d", "A", "", "I0", side=-1, quantity=8.0, exclusive_group="g")
+    assert portfolio.what_if_position(view, 8.0) == 6.0  # 8 - 2
+
+
 # -- reducing --------------------------------------------------------------------------------------------------------
 
 
