@@ -26,13 +26,13 @@ def build(model: Path, precision: str, targets: tuple[str, ...], batch: tuple[in
     """Build an engine for one step of MODEL: a model.toml, its folder, a name of the zoo, or an ONNX file."""
     from tengri_fast.engines import build_engine, step_graph
     from tengri_fast.inference import Model
-    from tengri_fast.models import model_path, zoo
+    from tengri_fast.models import model_path
     from tengri_fast.runtime.model_spec import load_bundle
 
     if model.suffix == ".onnx":
         name, layers = model.stem, Model.from_onnx(model).layers
     else:
-        bundle = load_bundle(model_path(str(model)) if str(model) in zoo() and not model.exists() else model)
+        bundle = load_bundle(model if model.exists() else model_path(str(model)))
         name, layers = bundle.spec.id, bundle.model.layers
     graph = step_graph(layers, precision, name)
     path = out or Path("out") / "engines" / f"{name}-{precision}-{'-'.join(targets)}.engine"

@@ -62,7 +62,8 @@ def drawdown(value: Floats, starting: float) -> tuple[Floats, Floats]:
     peak = np.maximum(np.maximum.accumulate(value), starting)
     amount = value - peak
     share = np.zeros(len(value))
-    np.divide(amount, peak, out=share, where=peak > 0.0)
+    with np.errstate(over="ignore"):  # a peak next to zero: the share is then infinite, and is shown as none
+        np.divide(amount, peak, out=share, where=peak > 0.0)
     return amount, share
 
 

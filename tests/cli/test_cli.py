@@ -366,8 +366,8 @@ def test_an_out_folder_that_cannot_be_made_is_told_before_the_run(run, tmp_path)
 
 
 def test_the_adapter_that_cannot_be_loaded_is_a_sentence(tmp_path, monkeypatch):
-    pytest.importorskip("plotly")
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("plotly", reason="plotly is not installed")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     monkeypatch.setitem(sys.modules, "tengri_fast.nautilus.backtest", None)
     result = call("backtest", write(tmp_path, RUNNABLE), "--out", tmp_path / "o")
     assert result.exit_code == 2

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("nautilus_trader")
+pytest.importorskip("nautilus_trader", reason="nautilus_trader is not installed")
 
 from model_on_disk import FEATURES, write_model
 from nautilus_trader.indicators import ExponentialMovingAverage

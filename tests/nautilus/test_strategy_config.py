@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("nautilus_trader")
+pytest.importorskip("nautilus_trader", reason="nautilus_trader is not installed")
 
 from model_on_disk import write_model
 from nautilus_trader.config import ImportableStrategyConfig

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("nautilus_trader")
-pytest.importorskip("pyarrow")
+pytest.importorskip("nautilus_trader", reason="nautilus_trader is not installed")
+pytest.importorskip("pyarrow", reason="pyarrow is not installed")
 
 from model_on_disk import write_model
 from support import REPOSITORY

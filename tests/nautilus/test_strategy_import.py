@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-pytest.importorskip("nautilus_trader")
+pytest.importorskip("nautilus_trader", reason="nautilus_trader is not installed")
 
 from support import REPOSITORY
 
