@@ -54,9 +54,10 @@ class Segment:
 class Recipe:
     """Everything that decides a model, in one place.
 
-    ``train`` segments are learnt from, ``validation`` stops the training and sets the temperature, ``test`` is touched
-    once, by the evaluation that writes the card. With ``refit``, a second run learns from those segments as a whole,
-    for the number of epochs that the first run found best, with the temperature that it found.
+    ``train`` segments are learnt from, ``validation`` stops the training and sets the temperature, ``test`` takes no
+    part in either and is scored for the card; a recipe says in ``limits`` how often it was looked at before. With
+    ``refit``, a second run learns from those segments as a whole, for the number of epochs that the first run found
+    best, with the temperature that it found.
     """
 
     id: str
