@@ -52,11 +52,15 @@ ONLY = [word.strip() for word in os.environ.get("TENGRI_EXTENSIONS", "").split("
 JOBS = int(os.environ.get("TENGRI_JOBS", "0")) or os.cpu_count() or 1
 
 # A file's suffix names its instruction set; everything else is compiled for the baseline of the platform.
-AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx2", "-mfma", "-mprefer-vector-width=512"]
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+AVX512 = ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", *AVX2, "-mprefer-vector-width=512"]
 ISA_FLAGS = {
-    "_avx2": ["-mavx2", "-mfma"],
+    "_avx2": AVX2,
+    "_avxvnni": [*AVX2, "-mavxvnni"],
     "_avx512": AVX512,
     "_avx512vnni": [*AVX512, "-mavx512vnni"],
+    "_avx512bf16": [*AVX512, "-mavx512vnni", "-mavx512bf16"],
+    "_avx512fp16": [*AVX512, "-mavx512vnni", "-mavx512bf16", "-mavx512fp16"],
 }
 
 # Which parts of csrc/ each room links. The archives are static: an extension carries only what it calls.

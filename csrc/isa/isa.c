@@ -24,7 +24,9 @@ enum {
 };
 enum { FEATURE_COUNT = sizeof FEATURE_NAMES / sizeof FEATURE_NAMES[0] };
 
-static const char *const ISA_NAMES[TF_ISA_COUNT] = {"scalar", "avx2", "avx512", "avx512vnni"};
+static const char *const ISA_NAMES[TF_ISA_COUNT] = {
+    "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "avx512fp16",
+};
 
 static tf_isa active_isa = TF_ISA_SCALAR;
 
@@ -70,10 +72,11 @@ static uint32_t detect(void) { return 0; }
 
 int tf_isa_available(tf_isa isa) {
     const uint32_t found = detect();
-    const uint32_t avx2 = HAS_AVX2 | HAS_FMA;
+    const uint32_t avx2 = HAS_AVX2 | HAS_FMA | HAS_F16C;
     const uint32_t avx512 = avx2 | HAS_AVX512F | HAS_AVX512BW | HAS_AVX512DQ | HAS_AVX512VL;
+    const uint32_t vnni = avx512 | HAS_AVX512VNNI, bf16 = vnni | HAS_AVX512BF16, fp16 = bf16 | HAS_AVX512FP16;
     (void)found;
-    (void)avx512;
+    (void)fp16;
     switch (isa) {
     case TF_ISA_SCALAR: return 1;
 #ifdef TF_HAVE_AVX2
@@ -83,7 +86,16 @@ int tf_isa_available(tf_isa isa) {
     case TF_ISA_AVX512: return (found & avx512) == avx512;
 #endif
 #ifdef TF_HAVE_AVX512VNNI
-    case TF_ISA_AVX512VNNI: return (found & (avx512 | HAS_AVX512VNNI)) == (avx512 | HAS_AVX512VNNI);
+    case TF_ISA_AVX512VNNI: return (found & vnni) == vnni;
+#endif
+#ifdef TF_HAVE_AVXVNNI
+    case TF_ISA_AVXVNNI: return (found & (avx2 | HAS_AVXVNNI)) == (avx2 | HAS_AVXVNNI);
+#endif
+#ifdef TF_HAVE_AVX512BF16
+    case TF_ISA_AVX512BF16: return (found & bf16) == bf16;
+#endif
+#ifdef TF_HAVE_AVX512FP16
+    case TF_ISA_AVX512FP16: return (found & fp16) == fp16;
 #endif
     default: return 0;
     }

@@ -5,24 +5,29 @@
 #include "tengri/isa.h"
 #include "tengri/nn.h"
 
+#define TF_KERNEL(op, dtype, parameters, avx2, avxvnni, avx512, vnni, bf16, fp16, tolerance, reference, cuda)          \
+    void(*op##_##dtype) parameters;
 typedef struct tf_kernels {
-#define TF_KERNEL(op, dtype, parameters, avx2, avx512, vnni, tolerance, reference, cuda) void(*op##_##dtype) parameters;
 #include "kernels.def"
-#undef TF_KERNEL
 } tf_kernels;
-
-enum tf_kernel_index {
-#define TF_KERNEL(op, dtype, parameters, avx2, avx512, vnni, tolerance, reference, cuda) TF_KERNEL_##op##_##dtype,
-#include "kernels.def"
 #undef TF_KERNEL
+
+#define TF_KERNEL(op, dtype, parameters, avx2, avxvnni, avx512, vnni, bf16, fp16, tolerance, reference, cuda)          \
+    TF_KERNEL_##op##_##dtype,
+enum tf_kernel_index {
+#include "kernels.def"
     TF_KERNEL_COUNT
 };
+#undef TF_KERNEL
 
-#define TF_KERNEL(op, dtype, parameters, avx2, avx512, vnni, tolerance, reference, cuda)                               \
+#define TF_KERNEL(op, dtype, parameters, avx2, avxvnni, avx512, vnni, bf16, fp16, tolerance, reference, cuda)          \
     void tf_##op##_##dtype##_scalar parameters;                                                                        \
     void tf_##op##_##dtype##_avx2 parameters;                                                                          \
+    void tf_##op##_##dtype##_avxvnni parameters;                                                                       \
     void tf_##op##_##dtype##_avx512 parameters;                                                                        \
-    void tf_##op##_##dtype##_avx512vnni parameters;
+    void tf_##op##_##dtype##_avx512vnni parameters;                                                                    \
+    void tf_##op##_##dtype##_avx512bf16 parameters;                                                                    \
+    void tf_##op##_##dtype##_avx512fp16 parameters;
 #include "kernels.def"
 #undef TF_KERNEL
 

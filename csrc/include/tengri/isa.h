@@ -22,15 +22,21 @@ typedef enum tf_status {
 /* A fixed English sentence for a status; never NULL. */
 const char *tf_status_text(tf_status status);
 
+/* Each has the next lower one below it that a kernel falls back to: avx2 -> scalar, avxvnni -> avx2, avx512 -> avx2,
+ * avx512vnni -> avx512, avx512bf16 -> avx512vnni, avx512fp16 -> avx512bf16. */
 typedef enum tf_isa {
     TF_ISA_SCALAR = 0,
-    TF_ISA_AVX2 = 1,
-    TF_ISA_AVX512 = 2,
-    TF_ISA_AVX512VNNI = 3,
-    TF_ISA_COUNT = 4
+    TF_ISA_AVX2 = 1,       /* AVX2, FMA, F16C */
+    TF_ISA_AVXVNNI = 2,    /* + AVX-VNNI */
+    TF_ISA_AVX512 = 3,     /* AVX-512 F, BW, VL, DQ */
+    TF_ISA_AVX512VNNI = 4,
+    TF_ISA_AVX512BF16 = 5,
+    TF_ISA_AVX512FP16 = 6,
+    TF_ISA_COUNT = 7
 } tf_isa;
 
-/* Resolves the kernel table. `name` is "scalar", "avx2", "avx512" or "avx512vnni"; NULL means the environment variable
+/* Resolves the kernel table. `name` is one of "scalar", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16",
+ * "avx512fp16"; NULL means the environment variable
  * TENGRI_ISA, and when that is unset or empty the best this CPU has. An unknown or impossible name gives TF_ERR_ISA and
  * leaves the table as it was. Call it once at load, before any thread uses a kernel. */
 tf_status tf_isa_select(const char *name);
