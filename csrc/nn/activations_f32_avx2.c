@@ -26,6 +26,50 @@ TF_INLINE __m256 hyperbolic(__m256 x_f32x8) {
     return _mm256_div_ps(tf_exp2_minus1_avx2(e), tf_exp2_plus1_avx2(e));
 }
 
+/* The polynomial g of gelu, then c = 2^(g - a^2 log2(e) / 2), then x (1 - c) or x c. */
+TF_INLINE __m256 gaussian(__m256 x_f32x8) {
+    const __m256 zero_f32x8 = _mm256_setzero_ps();
+    const __m256 size_f32x8 = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x_f32x8);
+    const __m256 a_f32x8 = _mm256_min_ps(_mm256_set1_ps(TF_GELU_END), size_f32x8);
+    __m256 g_f32x8 = _mm256_set1_ps(TF_GELU_G10);
+    g_f32x8 = _mm256_fmadd_ps(g_f32x8, a_f32x8, _mm256_set1_ps(TF_GELU_G9));
+    g_f32x8 = _mm256_fmadd_ps(g_f32x8, a_f32x8, _mm256_set1_ps(TF_GELU_G8));
+    g_f32x8 = _mm256_fmadd_ps(g_f32x8, a_f32x8, _mm256_set1_ps(TF_GELU_G7));
+    g_f32x8 = _mm256_fmadd_ps(g_f32x8, a_f32x8, _mm256_set1_ps(TF_GELU_G6));
+    g_f32x8 = _mm256_fmadd_ps(g_f32x8, a_f32x8, _mm256_set1_ps(TF_GELU_G5));
+    g_f32x8 = _mm256_fmadd_ps(g_f32x8, a_f32x8, _mm256_set1_ps(TF_GELU_G4));
+    g_f32x8 = _mm256_fmadd_ps(g_f32x8, a_f32x8, _mm256_set1_ps(TF_GELU_G3));
+    g_f32x8 = _mm256_fmadd_ps(g_f32x8, a_f32x8, _mm256_set1_ps(TF_GELU_G2));
+    g_f32x8 = _mm256_fmadd_ps(g_f32x8, a_f32x8, _mm256_set1_ps(TF_GELU_G1));
+    g_f32x8 = _mm256_fmadd_ps(g_f32x8, a_f32x8, _mm256_set1_ps(TF_GELU_G0));
+    const __m256 z_f32x8 =
+        _mm256_fmadd_ps(_mm256_mul_ps(size_f32x8, size_f32x8), _mm256_set1_ps(TF_GELU_SQUARE), g_f32x8);
+    const __m256 tail_f32x8 = tf_exp2_value_avx2(tf_exp2_avx2(tf_clamp_f32x8(z_f32x8, TF_EXP2_ZERO, 0.0f)));
+    const __m256 bounded_f32x8 = _mm256_max_ps(_mm256_set1_ps(TF_GELU_LOWEST), x_f32x8);
+    const __m256 body_f32x8 = _mm256_sub_ps(_mm256_set1_ps(1.0f), tail_f32x8);
+    const __m256 below_f32x8 = _mm256_cmp_ps(x_f32x8, zero_f32x8, _CMP_LT_OQ);
+    return _mm256_mul_ps(bounded_f32x8, _mm256_blendv_ps(body_f32x8, tail_f32x8, below_f32x8));
+}
+
+TF_INLINE __m256 gaussian_tanh(__m256 x_f32x8) {
+    const __m256 bounded_f32x8 = _mm256_max_ps(_mm256_set1_ps(TF_GELU_LOWEST), x_f32x8);
+    const __m256 square_f32x8 = _mm256_mul_ps(bounded_f32x8, bounded_f32x8);
+    const __m256 z_f32x8 =
+        _mm256_mul_ps(bounded_f32x8, _mm256_fmadd_ps(_mm256_set1_ps(TF_GELU_TANH3), square_f32x8,
+                                                 _mm256_set1_ps(TF_GELU_TANH1)));
+    const __m256 e_f32x8 =
+        tf_exp2_value_avx2(tf_exp2_avx2(tf_clamp_f32x8(z_f32x8, TF_EXP2_LOWEST, -TF_EXP2_LOWEST)));
+    return _mm256_div_ps(bounded_f32x8, _mm256_add_ps(_mm256_set1_ps(1.0f), e_f32x8));
+}
+
+TF_INLINE __m256 swish(__m256 x_f32x8) {
+    const __m256 minus_f32x8 = _mm256_sub_ps(_mm256_setzero_ps(), x_f32x8);
+    const __m256 e_f32x8 =
+        tf_exp2_value_avx2(exponential(tf_clamp_f32x8(minus_f32x8, -TF_EXP_LIMIT, TF_EXP_LIMIT)));
+    const __m256 bounded_f32x8 = _mm256_max_ps(_mm256_set1_ps(-TF_EXP_LIMIT), x_f32x8);
+    return _mm256_div_ps(bounded_f32x8, _mm256_add_ps(_mm256_set1_ps(1.0f), e_f32x8));
+}
+
 /* NaN and -0 are the second operand, which max returns. */
 TF_INLINE __m256 rectified(__m256 x_f32x8) { return _mm256_max_ps(_mm256_setzero_ps(), x_f32x8); }
 
@@ -43,6 +87,26 @@ TF_INLINE __m256 rectified(__m256 x_f32x8) { return _mm256_max_ps(_mm256_setzero
 TF_ELEMENTWISE(tf_relu_f32_avx2, rectified)
 TF_ELEMENTWISE(tf_sigmoid_f32_avx2, sigmoid)
 TF_ELEMENTWISE(tf_tanh_f32_avx2, hyperbolic)
+TF_ELEMENTWISE(tf_gelu_f32_avx2, gaussian)
+TF_ELEMENTWISE(tf_gelu_tanh_f32_avx2, gaussian_tanh)
+TF_ELEMENTWISE(tf_silu_f32_avx2, swish)
+
+TF_INLINE __m256 leaky(__m256 x_f32x8, __m256 slope_f32x8) {
+    const __m256 keep_f32x8 = _mm256_cmp_ps(x_f32x8, _mm256_setzero_ps(), _CMP_GT_OQ);
+    return _mm256_blendv_ps(_mm256_mul_ps(slope_f32x8, x_f32x8), x_f32x8, keep_f32x8);
+}
+
+void tf_leaky_relu_f32_avx2(const float *x, float *y, float slope, int32_t n) {
+    const __m256 slope_f32x8 = _mm256_set1_ps(slope);
+    int32_t i = 0;
+    for (; i + 8 <= n; i += 8) _mm256_storeu_ps(y + i, leaky(_mm256_loadu_ps(x + i), slope_f32x8));
+    if (i < n) {
+        float rest[8] = {0};
+        memcpy(rest, x + i, (size_t)(n - i) * sizeof *x);
+        _mm256_storeu_ps(rest, leaky(_mm256_loadu_ps(rest), slope_f32x8));
+        memcpy(y + i, rest, (size_t)(n - i) * sizeof *y);
+    }
+}
 
 TF_INLINE __m256 below_maximum(__m256 x_f32x8, __m256 maximum_f32x8) {
     const __m256 below_f32x8 = _mm256_sub_ps(x_f32x8, maximum_f32x8);

@@ -43,6 +43,46 @@ void tf_tanh_f32_scalar(const float *x, float *y, int32_t n) {
     }
 }
 
+void tf_leaky_relu_f32_scalar(const float *x, float *y, float slope, int32_t n) {
+    for (int32_t i = 0; i < n; i++) y[i] = x[i] > 0.0f ? x[i] : slope * x[i];
+}
+
+void tf_silu_f32_scalar(const float *x, float *y, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        const tf_exp2_f32 e = exponential(tf_clamp_f32(-x[i], -TF_EXP_LIMIT, TF_EXP_LIMIT));
+        y[i] = (x[i] < -TF_EXP_LIMIT ? -TF_EXP_LIMIT : x[i]) / (1.0f + (e.s + e.r));
+    }
+}
+
+void tf_gelu_f32_scalar(const float *x, float *y, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        const float size = x[i] < 0.0f ? -x[i] : x[i], a = size > TF_GELU_END ? TF_GELU_END : size;
+        float g = TF_GELU_G10;
+        g = g * a + TF_GELU_G9;
+        g = g * a + TF_GELU_G8;
+        g = g * a + TF_GELU_G7;
+        g = g * a + TF_GELU_G6;
+        g = g * a + TF_GELU_G5;
+        g = g * a + TF_GELU_G4;
+        g = g * a + TF_GELU_G3;
+        g = g * a + TF_GELU_G2;
+        g = g * a + TF_GELU_G1;
+        g = g * a + TF_GELU_G0;
+        const tf_exp2_f32 e = tf_exp2_scalar(tf_clamp_f32(size * size * TF_GELU_SQUARE + g, TF_EXP2_ZERO, 0.0f));
+        const float tail = e.s + e.r, bounded = x[i] < TF_GELU_LOWEST ? TF_GELU_LOWEST : x[i];
+        y[i] = bounded * (x[i] < 0.0f ? tail : 1.0f - tail);
+    }
+}
+
+void tf_gelu_tanh_f32_scalar(const float *x, float *y, int32_t n) {
+    for (int32_t i = 0; i < n; i++) {
+        const float bounded = x[i] < TF_GELU_LOWEST ? TF_GELU_LOWEST : x[i];
+        const float z = bounded * (TF_GELU_TANH3 * (bounded * bounded) + TF_GELU_TANH1);
+        const tf_exp2_f32 e = tf_exp2_scalar(tf_clamp_f32(z, TF_EXP2_LOWEST, -TF_EXP2_LOWEST));
+        y[i] = bounded / (1.0f + (e.s + e.r));
+    }
+}
+
 void tf_softmax_f32_scalar(const float *x, float *y, int32_t n) {
     float maximum = -INFINITY, lanes[16] = {0};
     for (int32_t i = 0; i < n; i++) maximum = x[i] > maximum ? x[i] : maximum;

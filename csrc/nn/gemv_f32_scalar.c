@@ -1,36 +1,5 @@
-#include "gemv_f32.h"
-
-/* S partial sums per row, as the vector files have them; the inner loop over lanes is what a compiler may vectorise. */
-static inline void panel(const float *w, const float *x, const float *base, float *z, int32_t k, const int groups) {
-    const int sums = 8 / groups, lanes = groups * 16;
-    float sum[128];
-    for (int j = 0; j < 128; j++) sum[j] = j < lanes ? base[j] : 0.0f;
-    int32_t i = 0;
-    for (; i + sums <= k; i += sums)
-        for (int s = 0; s < sums; s++, w += lanes) {
-            const float v = x[i + s];
-            for (int j = 0; j < lanes; j++) sum[s * lanes + j] += w[j] * v;
-        }
-    for (int s = 0; i < k; i++, s++, w += lanes)
-        for (int j = 0; j < lanes; j++) sum[s * lanes + j] += w[j] * x[i];
-    for (int step = 1; step < sums; step *= 2)
-        for (int s = 0; s < sums; s += 2 * step)
-            for (int j = 0; j < lanes; j++) sum[s * lanes + j] += sum[(s + step) * lanes + j];
-    for (int j = 0; j < lanes; j++) z[j] = sum[j];
-}
+#include "gemv_f32_scalar.h"
 
 void tf_gemv_f32_scalar(const float *w, const float *x, const float *base, float *z, int32_t rows, int32_t k) {
-    for (int32_t left = (rows + 15) / 16; left > 0;) {
-        const int32_t groups = tf_panel_groups(left);
-        switch (groups) {
-        case 8: panel(w, x, base, z, k, 8); break;
-        case 4: panel(w, x, base, z, k, 4); break;
-        case 2: panel(w, x, base, z, k, 2); break;
-        default: panel(w, x, base, z, k, 1); break;
-        }
-        w += (size_t)groups * 16 * (size_t)k;
-        base += groups * 16;
-        z += groups * 16;
-        left -= groups;
-    }
+    tf_gemv_panels_scalar(w, x, base, z, rows, k);
 }

@@ -1,38 +1,13 @@
-#include "exp2_f32_avx512.h"
 #include "gemv_f32_avx512.h"
-#include "lstm_f32.h"
-
-TF_INLINE void gates(__m512 zi, __m512 zf, __m512 zg, __m512 zo, float *c, float *h) {
-    const tf_exp2_f32x16 ei = tf_exp2_avx512(tf_clamp_f32x16(zi, -TF_EXP2_LIMIT, TF_EXP2_LIMIT));
-    const tf_exp2_f32x16 ef = tf_exp2_avx512(tf_clamp_f32x16(zf, -TF_EXP2_LIMIT, TF_EXP2_LIMIT));
-    const tf_exp2_f32x16 eg = tf_exp2_avx512(tf_clamp_f32x16(zg, -TF_EXP2_LIMIT, TF_EXP2_LIMIT));
-    const tf_exp2_f32x16 eo = tf_exp2_avx512(tf_clamp_f32x16(zo, -TF_EXP2_LIMIT, TF_EXP2_LIMIT));
-    const __m512 f1_f32x16 = tf_exp2_plus1_avx512(ef);
-    const __m512 ig_f32x16 = _mm512_mul_ps(tf_exp2_plus1_avx512(ei), tf_exp2_plus1_avx512(eg));
-    const __m512 top_f32x16 = _mm512_fmadd_ps(_mm512_loadu_ps(c), ig_f32x16,
-                                              _mm512_mul_ps(tf_exp2_minus1_avx512(eg), f1_f32x16));
-    const __m512 next_f32x16 = _mm512_div_ps(top_f32x16, _mm512_mul_ps(f1_f32x16, ig_f32x16));
-    const __m512 y_f32x16 = _mm512_mul_ps(next_f32x16, _mm512_set1_ps((float)(2.0 * TF_LOG2E)));
-    const tf_exp2_f32x16 ec = tf_exp2_avx512(tf_clamp_f32x16(y_f32x16, -TF_EXP2_LIMIT, TF_EXP2_LIMIT));
-    _mm512_storeu_ps(c, next_f32x16);
-    _mm512_storeu_ps(h, _mm512_div_ps(tf_exp2_minus1_avx512(ec),
-                                      _mm512_mul_ps(tf_exp2_plus1_avx512(eo), tf_exp2_plus1_avx512(ec))));
-}
+#include "lstm_avx512.h"
 
 void tf_lstm_gates_f32_avx512(const float *z, float *c, float *h, int32_t blocks) {
     for (int32_t b = 0; b < blocks; b++, z += 64, c += 16, h += 16)
-        gates(_mm512_loadu_ps(z), _mm512_loadu_ps(z + 16), _mm512_loadu_ps(z + 32), _mm512_loadu_ps(z + 48), c, h);
+        tf_gates_avx512(_mm512_loadu_ps(z), _mm512_loadu_ps(z + 16), _mm512_loadu_ps(z + 32),
+                        _mm512_loadu_ps(z + 48), c, h);
 }
 
 void tf_lstm_finish_f32_avx512(const float *w, const float *x, const float *pre, float *c, float *h, int32_t blocks,
                                int32_t k) {
-    for (; blocks >= 2; blocks -= 2, w += (size_t)k * 128, pre += 128, c += 32, h += 32) {
-        const tf_f32x16x8 z = tf_panel8_avx512(w, x, pre, k);
-        gates(z.v0, z.v1, z.v2, z.v3, c, h);
-        gates(z.v4, z.v5, z.v6, z.v7, c + 16, h + 16);
-    }
-    if (blocks > 0) {
-        const tf_f32x16x4 z = tf_panel4_avx512(w, x, pre, k);
-        gates(z.v0, z.v1, z.v2, z.v3, c, h);
-    }
+    tf_lstm_panels_avx512(w, x, pre, c, h, blocks, k, 0);
 }
