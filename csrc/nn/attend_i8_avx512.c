@@ -1,0 +1,2 @@
+#include "dot_i8_avx512.h"
+#include "attend_i8_x16.h"

@@ -1,0 +1,2 @@
+#include "dot_i8_avxvnni.h"
+#include "products_i8_x8.h"
