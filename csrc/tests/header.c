@@ -2,4 +2,4 @@
 #include "tengri.h"
 
 int tf_header_stands_alone(void);
-int tf_header_stands_alone(void) { return (int)sizeof(tf_layer_desc) > 0 && TF_ISA_COUNT == 4; }
+int tf_header_stands_alone(void) { return (int)sizeof(tf_node_desc) > 0 && TF_ISA_COUNT == 7; }
