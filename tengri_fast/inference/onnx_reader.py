@@ -27,6 +27,7 @@ MAX_FILE = 1 << 28
 MAX_ITEMS = 50_000
 MAX_RANK = 8
 MAX_NAME = 4_096
+MAX_TEXT = 1 << 22
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 Field = tuple[int, int, Any, int]
@@ -35,7 +36,7 @@ Array = npt.NDArray[Any]
 _DTYPES: dict[int, tuple[str, str]] = {  # ONNX code -> name, NumPy type of raw_data
     1: ("float32", "<f4"), 2: ("uint8", "u1"), 3: ("int8", "i1"), 4: ("uint16", "<u2"), 5: ("int16", "<i2"),
     6: ("int32", "<i4"), 7: ("int64", "<i8"), 9: ("bool", "?"), 10: ("float16", "<f2"), 11: ("float64", "<f8"),
-    12: ("uint32", "<u4"), 13: ("uint64", "<u8"),
+    12: ("uint32", "<u4"), 13: ("uint64", "<u8"), 16: ("bfloat16", "<u2"),
 }  # fmt: skip
 
 
@@ -45,6 +46,8 @@ class Tensor:
 
     name: str
     array: Array
+    bfloat16: bool = False
+    """Whether the float32 numbers were stored as bfloat16."""
 
 
 @dataclass
@@ -80,6 +83,9 @@ class Graph:
     inputs: list[ValueInfo]
     outputs: list[ValueInfo]
     opset: int
+    metadata: dict[str, str] = field(default_factory=dict)
+    bfloat16: set[str] = field(default_factory=set)
+    """Names of the tensors that were stored as bfloat16; they are given as float32."""
 
 
 def read_source(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> bytes:
@@ -157,10 +163,10 @@ class _Reader:
             yield number, wire, (at, at + size), at
             at += size
 
-    def text(self, span: Any, where: str) -> str:
+    def text(self, span: Any, where: str, most: int = MAX_NAME) -> str:
         start, end = span
-        if end - start > MAX_NAME:
-            raise ModelLoadingError(f"ONNX file: {where} is a name of {end - start} bytes, at most {MAX_NAME} may be")
+        if end - start > most:
+            raise ModelLoadingError(f"ONNX file: {where} is a text of {end - start} bytes, at most {most} may be")
         try:
             return self.data[start:end].decode("utf-8")
         except UnicodeDecodeError as error:
@@ -256,7 +262,9 @@ def _tensor(reader: _Reader, span: Any, where: str) -> Tensor:
     else:
         if len(values) != count:
             raise ModelLoadingError(f"{label} of shape {dims} must hold {count} values, holds {len(values)}")
-        if code == 10:  # float16 stands as its bits in int32_data
+        if code == 16:
+            array = np.array([v & 0xFFFF for v in values], dtype="<u2")
+        elif code == 10:  # float16 stands as its bits in int32_data
             array = np.array([v & 0xFFFF for v in values], dtype="<u2").view("<f2")
         elif type_name.startswith("float"):
             array = np.array(values, dtype=numpy_type)
@@ -265,7 +273,9 @@ def _tensor(reader: _Reader, span: Any, where: str) -> Tensor:
             if any(not info.min <= v <= info.max for v in values):
                 raise ModelLoadingError(f"{label} holds a value outside the range of {type_name}")
             array = np.array(values, dtype=numpy_type)
-    return Tensor(name, array.reshape(dims))
+    if code == 16:
+        array = (array.astype(np.uint32) << 16).view(np.float32)
+    return Tensor(name, array.reshape(dims), code == 16)
 
 
 def _attribute(reader: _Reader, span: Any, where: str) -> tuple[str, Any]:
@@ -375,6 +385,16 @@ def _shape(reader: _Reader, span: Any, where: str) -> list[int | str | None] | N
     return shape
 
 
+def _property(reader: _Reader, span: Any) -> tuple[str, str]:
+    """Key and value of one entry of the metadata."""
+    parts = ["", ""]
+    for number, wire, value, at in reader.fields(span, "model.metadata_props"):
+        if number in (1, 2):
+            _expect(wire, (BYTES,), "model.metadata_props", at)
+            parts[number - 1] = reader.text(value, "model.metadata_props", MAX_TEXT)
+    return parts[0], parts[1]
+
+
 def parse(data: bytes) -> Graph:
     """Read the main graph of an ONNX file.
 
@@ -396,6 +416,7 @@ def parse(data: bytes) -> Graph:
     """
     reader = _Reader(data)
     graph_span, opset = None, 0
+    metadata: dict[str, str] = {}
     for number, wire, value, at in reader.fields((0, len(data)), "model"):
         if number == 7:
             _expect(wire, (BYTES,), "model.graph", at)
@@ -412,11 +433,18 @@ def parse(data: bytes) -> Graph:
                     version = part_value
             if domain in ("", "ai.onnx"):
                 opset = version
+        elif number == 14:
+            _expect(wire, (BYTES,), "model.metadata_props", at)
+            if len(metadata) >= MAX_ITEMS:
+                raise ModelLoadingError(f"ONNX file: model.metadata_props holds more than {MAX_ITEMS} entries")
+            key, text = _property(reader, value)
+            metadata[key] = text
     if graph_span is None:
         raise ModelLoadingError("ONNX file: holds no graph; truncated, or not an ONNX file")
 
     nodes: list[Node] = []
     tensors: dict[str, Array] = {}
+    bfloat16: set[str] = set()
     inputs: list[ValueInfo] = []
     outputs: list[ValueInfo] = []
     for number, wire, value, at in reader.fields(graph_span, "graph"):
@@ -432,6 +460,8 @@ def parse(data: bytes) -> Graph:
             if len(tensors) >= MAX_ITEMS:
                 raise ModelLoadingError(f"ONNX file: graph.initializer holds more than {MAX_ITEMS} entries")
             tensors[tensor.name] = tensor.array
+            if tensor.bfloat16:
+                bfloat16.add(tensor.name)
         elif number == 11:
             _append(inputs, _value_info(reader, value, f"graph.input[{len(inputs)}]"), "graph.input")
         elif number == 12:
@@ -441,4 +471,4 @@ def parse(data: bytes) -> Graph:
     if opset == 0:
         raise ModelLoadingError("ONNX file: names no operator set; truncated?")
     inputs = [info for info in inputs if info.name not in tensors]
-    return Graph(nodes, tensors, inputs, outputs, opset)
+    return Graph(nodes, tensors, inputs, outputs, opset, metadata, bfloat16)

@@ -72,13 +72,21 @@ def test_reader_agrees_with_the_onnx_package(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "operator", "words"),
-    [("gru", "(GRU)", "unsupported operator"), ("conv", "(Conv)", "unsupported operator"),
+    [("ahead", "(Conv)", "expected padding before the first row only (causal), found 1 after the last"),
+     ("conv", "(Conv)", "expected padding on the left, so that the first row is of step 0, is of step 2"),
+     ("hard", "(HardSigmoid)", "unsupported operator, expected LSTM, GRU, Conv"),
+     ("projection", "(LSTM)", "expected initial_c of 4 units, has shape [1, 1, 6]"),
+     ("mask", "(MatMul)", "expected a causal mask"),
      ("bidirectional", "(LSTM)", "expected direction `forward`, was `bidirectional`")],
 )  # fmt: skip
 @pytest.mark.parametrize("exporter", ["dynamo", "script"])
 def test_declines_by_name(name: str, operator: str, words: str, exporter: str) -> None:
+    path = FIXTURES / f"unsupported_{name}.{exporter}.onnx"
+    if exporter == "script" and name in ("mask", "projection"):
+        assert not path.exists(), "the older exporter refuses this module itself"
+        return
     with pytest.raises(ModelLoadingError) as error:
-        Model.from_onnx(content(f"unsupported_{name}.{exporter}"))
+        Model.from_onnx(path.read_bytes())
     text = str(error.value)
     assert operator in text
     assert words in text
@@ -95,12 +103,11 @@ DECLINED = {
     "weights that do not fit": ([node("MatMul", "x,w")], MATRIX, ["b", 7], "expected weights for 7 features"),
     "double weights": ([node("MatMul", "x,w")], {"w": np.zeros((2, 3))}, ["b", 2], "float32"),
     "nan weights": ([node("MatMul", "x,w")], {"w": np.full((2, 3), np.nan, np.float32)}, ["b", 2], "finite"),
-    "bias on the input": ([node("Add", "x,w")], {"w": weights(2)}, ["b", 2], "bias right after a MatMul"),
-    "activation on the input": ([node("Relu", "x")], {}, ["b", 2], "right after a dense layer"),
     "unknown domain": ([helper.make_node("Gemm", ["x", "w"], ["y"], domain="com.example")], MATRIX, ["b", 2], "unsup"),
     "dangling input": ([node("MatMul", "ghost,w")], MATRIX, ["b", 2], "`ghost` is made by no node"),
     "softmax over time": (
-        [node("MatMul", "x,w", "z"), node("Softmax", "z", axis=1)], MATRIX, ["b", "t", 2], "softmax over the last axis"
+        [node("MatMul", "x,w", "z"), node("Softmax", "z", axis=1)], MATRIX, ["b", "t", 2],
+        "expected softmax over features, found one over steps"
     ),
     "constant output": ([node("Identity", "w")], MATRIX, ["b", 2], "found a constant"),
     "peepholes": ([node("LSTM", "x,W,R,B,,,,P", hidden_size=3)], {**LSTM, "P": weights(1, 9)}, [5, "b", 2], "peephole"),
@@ -114,14 +121,15 @@ DECLINED = {
     ),
     "first step instead of last": (
         [node("LSTM", "x,W,R,B", "s", hidden_size=3), node("Squeeze", "s,one", "q"), node("Gather", "q,zero", axis=0)],
-        {**LSTM, "one": np.array([1]), "zero": np.array(0)}, [5, 1, 2], "last step of the time axis",
+        {**LSTM, "one": np.array([1]), "zero": np.array(0)}, [5, 1, 2],
+        "a row for every step, or for the last one, found steps 0 to 0 of 0 to 4",
     ),
     "cell state as output": (
-        [node("LSTM", "x,W,R,B", "s,h,y", hidden_size=3)], LSTM, [5, "b", 2], "must come from an LSTM or dense layer"
+        [node("LSTM", "x,W,R,B", "s,h,y", hidden_size=3)], LSTM, [5, "b", 2], "a cell state that is read"
     ),
     "real reshape": (
         [node("MatMul", "x,w", "z"), node("Reshape", "z,s")], {**MATRIX, "s": np.array([-1, 6])}, [4, 2],
-        "only adds or removes axes of size 1",
+        "entries of the batch along one axis, found them mixed with the features",
     ),
 }  # fmt: skip
 
