@@ -25,10 +25,18 @@ EXIT_INTERRUPTED = 130
 # Name: where the command is, and its line of help (kept here, so that listing imports nothing).
 COMMANDS = {
     "backtest": ("tengri_fast.cli.backtest:backtest", "Run a backtest and write its report."),
+    "bench": ("tengri_fast.cli.bench:bench", "Measure the latency of MODEL on this machine, beside its rivals."),
+    "compile": ("tengri_fast.cli.compile:compile_", "Write MODEL as one compiled file for every instruction set."),
     "config": ("tengri_fast.cli.config:config", "Check a configuration, or show what it means."),
     "engine": ("tengri_fast.cli.engine:engine", "Build TensorRT engines ahead of time."),
     "info": ("tengri_fast.cli.info:info", "Show versions, CPU features, backends and extras."),
+    "inspect": ("tengri_fast.cli.inspect:inspect", "Show what MODEL is made of and what it costs."),
     "kill": ("tengri_fast.cli.control:kill", "Stop the trading of a running process."),
+    "prune": ("tengri_fast.cli.prune:prune", "Write a smaller MODEL, with a report, if it passes."),
+    "quantize": (
+        "tengri_fast.cli.quantize:quantize",
+        "Write MODEL in a smaller number format, with a report, if it passes.",
+    ),
     "rearm": ("tengri_fast.cli.control:rearm", "Allow a stopped process to trade again."),
     "status": ("tengri_fast.cli.control:status", "Show what a running process is doing."),
 }

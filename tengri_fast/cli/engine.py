@@ -25,16 +25,19 @@ def engine() -> None:
 def build(model: Path, precision: str, targets: tuple[str, ...], batch: tuple[int, int, int], out: Path | None) -> None:
     """Build an engine for one step of MODEL: a model.toml, its folder, a name of the zoo, or an ONNX file."""
     from tengri_fast.engines import build_engine, step_graph
+    from tengri_fast.errors import ModelLoadingError
     from tengri_fast.inference import Model
     from tengri_fast.models import model_path
     from tengri_fast.runtime.model_spec import load_bundle
 
     if model.suffix == ".onnx":
-        name, layers = model.stem, Model.from_onnx(model).layers
+        name, network = model.stem, Model.from_onnx(model).network
     else:
         bundle = load_bundle(model if model.exists() else model_path(str(model)))
-        name, layers = bundle.spec.id, bundle.model.layers
-    graph = step_graph(layers, precision, name)
+        name, network = bundle.spec.id, bundle.model.network
+    if network is None:
+        raise ModelLoadingError(f"{name}: a compiled model holds no weights to build from: give its ONNX file")
+    graph = step_graph(network, precision, name)
     path = out or Path("out") / "engines" / f"{name}-{precision}-{'-'.join(targets)}.engine"
     built = build_engine(graph, path, targets=targets, profile=batch)
     click.echo(f"{built.path}: {built.nbytes:,} bytes, {precision}, for {', '.join(built.targets) or 'this GPU'}, "
