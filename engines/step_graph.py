@@ -17,6 +17,7 @@ import numpy as np
 
 from tengri_fast.errors import MissingExtraError, ModelLoadingError
 from tengri_fast.inference.layers import DenseLayer, Layer, LstmLayer
+from tengri_fast.inference.network import Network, chain
 
 __all__ = ["step_graph"]
 
@@ -24,13 +25,13 @@ OPSET = 19
 ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 
 
-def step_graph(layers: Sequence[Layer], precision: str = "fp32", name: str = "step") -> bytes:
+def step_graph(layers: Network | Sequence[Layer], precision: str = "fp32", name: str = "step") -> bytes:
     """Serialised ONNX of one step of a stack of LSTM and dense layers.
 
     Parameters
     ----------
-    layers : sequence of LstmLayer and DenseLayer
-        As held by ``Model.layers``.
+    layers : Network, or sequence of LstmLayer and DenseLayer
+        As held by ``Model.network``: layers one after another, with float weights.
     precision : {"fp32", "fp16"}
         Type of every tensor.
     name : str
@@ -44,7 +45,7 @@ def step_graph(layers: Sequence[Layer], precision: str = "fp32", name: str = "st
     Raises
     ------
     ModelLoadingError
-        For a layer kind or activation that has no step form.
+        For a layer kind, activation, number format or wiring that has no step form.
     MissingExtraError
         When ``onnx`` is not installed.
     """
@@ -73,11 +74,13 @@ def step_graph(layers: Sequence[Layer], precision: str = "fp32", name: str = "st
     def value(label: str, width: int) -> Any:
         return helper.make_tensor_value_info(label, element, ["batch", width])
 
+    network = layers if isinstance(layers, Network) else chain(layers)
+    stack = _stack(network)
     current = "x"
-    width = int(layers[0].w.shape[1])
+    width = network.input_size
     inputs.append(value("x", width))
     state = 0
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(stack):
         weights = layer.w
         bias = layer.bias
         if isinstance(layer, LstmLayer):
@@ -101,7 +104,7 @@ def step_graph(layers: Sequence[Layer], precision: str = "fp32", name: str = "st
             current = f"{h}_next"
             width = hidden
             state += 1
-        elif isinstance(layer, DenseLayer):
+        else:
             width = weights.shape[0]
             add("MatMul", [current, constant(f"w{index}", weights.T)], [f"wx{index}"])
             add("Add", [f"wx{index}", constant(f"b{index}", bias)], [f"z{index}"])
@@ -115,8 +118,6 @@ def step_graph(layers: Sequence[Layer], precision: str = "fp32", name: str = "st
                 current = f"a{index}"
             elif activation != "none":
                 raise ModelLoadingError(f"layer {index}: activation {activation!r} has no step form")
-        else:
-            raise ModelLoadingError(f"layer {index}: {type(layer).__name__} has no step form")
     add("Identity", [current], ["y"])
     outputs.insert(0, value("y", width))
 
@@ -127,3 +128,22 @@ def step_graph(layers: Sequence[Layer], precision: str = "fp32", name: str = "st
     helper.set_model_props(model, {"gate_order": "ifgo", "precision": precision, "weights_sha256": weights_hash})
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _stack(network: Network) -> list[LstmLayer | DenseLayer]:
+    """The layers of a network that is a plain stack of LSTM and dense layers with float weights."""
+    found: list[LstmLayer | DenseLayer] = []
+    for index, node in enumerate(network.nodes):
+        layer = node.layer
+        if not isinstance(layer, LstmLayer | DenseLayer):
+            raise ModelLoadingError(f"layer {index}: {type(layer).__name__} has no step form")
+        if node.inputs != (index - 1,) or network.output != len(network.nodes) - 1:
+            raise ModelLoadingError(f"layer {index}: must read the layer before it to have a step form")
+        if node.format.startswith("int8"):
+            raise ModelLoadingError(f"layer {index}: `format` must be a float one, was {node.format!r}")
+        if isinstance(layer, LstmLayer) and layer.projection is not None:
+            raise ModelLoadingError(f"layer {index}: an LSTM with a projection has no step form")
+        if isinstance(layer, DenseLayer) and layer.softmax_groups != 1:
+            raise ModelLoadingError(f"layer {index}: softmax over {layer.softmax_groups} groups has no step form")
+        found.append(layer)
+    return found

@@ -33,6 +33,8 @@ __all__ = [
 Source = str | os.PathLike[str] | bytes
 FloatArray = npt.NDArray[np.float32]
 ENTRY_POINTS = "tengri_fast.backends"
+COMPILED = b"\x89TGP\r\n\x1a\n"
+"""The first bytes of a compiled file."""
 
 
 @runtime_checkable
@@ -131,10 +133,16 @@ class _Native:
     def load(self, source: Source, **options: Any) -> InferenceModel:
         from tengri_fast.inference.session import Model
 
-        isa = options.pop("isa", None)
-        options.pop("window", None)  # a native session streams: it needs no window
+        isa, format_ = options.pop("isa", None), options.pop("format", None)
+        for other in ("window", "disabled_optimizers"):  # a native session streams, and has no graph optimisers
+            options.pop(other, None)
         _refuse(self.name, options)
-        return Model.from_onnx(source, isa=isa)
+        if _is_compiled(source):
+            model = Model.from_compiled(source, isa=isa)
+            if format_ not in (None, model.format):
+                raise ModelLoadingError(f"`format` of a compiled model must be {model.format}, was {format_!r}")
+            return model
+        return Model.from_onnx(source, isa=isa, format=format_)
 
 
 class _OnnxRuntime:
@@ -148,10 +156,18 @@ class _OnnxRuntime:
     def load(self, source: Source, **options: Any) -> InferenceModel:
         from tengri_fast.inference.ort import OrtModel
 
-        options.pop("isa", None)  # ONNX Runtime chooses for itself
-        window = options.pop("window", None)
+        for other in ("isa", "format"):  # ONNX Runtime chooses its kernels itself and takes the file as it is
+            options.pop(other, None)
+        window, disabled = options.pop("window", None), options.pop("disabled_optimizers", None)
         _refuse(self.name, options)
-        return OrtModel.from_onnx(source, window=window)
+        return OrtModel.from_onnx(source, window=window, disabled_optimizers=disabled)
+
+
+def _is_compiled(source: Source) -> bool:
+    """Whether the source is a compiled file (.tgp), by its first bytes or its name."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return bytes(source[:8]) == COMPILED
+    return os.fspath(source).endswith(".tgp")
 
 
 def _refuse(name: str, options: dict[str, Any]) -> None:
@@ -266,18 +282,19 @@ def available_backends() -> list[BackendInfo]:
 
 
 def load_model(source: Source, backend: str = "auto", **options: Any) -> InferenceModel:
-    """Load an ONNX file on a backend.
+    """Load an ONNX file, or a compiled one (.tgp, native only), on a backend.
 
     Parameters
     ----------
     source : str, os.PathLike or bytes
-        Path of an ONNX file, or its content.
+        Path of the file, or its content.
     backend : str, default "auto"
         "native", "onnxruntime", a registered name, or "auto": native, and ONNX Runtime if the native engine
         declines; ``model.declined`` then says why.
     **options
-        ``isa`` for the native engine; ``window`` for ONNX Runtime (number of rows that a session recomputes per step,
-        for a graph with an open time axis and no state inputs).
+        ``isa`` and ``format`` for the native engine; ``window`` (number of rows that a session recomputes per step, for
+        a graph with an open time axis and no state inputs) and ``disabled_optimizers`` for ONNX Runtime. Each backend
+        passes over the other's.
 
     Raises
     ------
@@ -293,12 +310,19 @@ def load_model(source: Source, backend: str = "auto", **options: Any) -> Inferen
     try:
         return _BUILT_IN["native"].load(source, **options)
     except ModelLoadingError as error:
+        if _is_compiled(source):
+            raise
         declined = str(error)
     if importlib.util.find_spec("onnxruntime") is None:
         raise ModelLoadingError(f"{declined}, which is not installed: pip install 'tengri_fast[onnx]'")
     from tengri_fast.inference.ort import OrtModel
 
     try:
-        return OrtModel.from_onnx(source, window=options.get("window"), declined=declined)
+        return OrtModel.from_onnx(
+            source,
+            window=options.get("window"),
+            declined=declined,
+            disabled_optimizers=options.get("disabled_optimizers"),
+        )
     except ModelLoadingError as error:
         raise ModelLoadingError(f"native: {declined}; onnxruntime: {error}") from error

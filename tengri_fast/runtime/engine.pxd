@@ -1,39 +1,18 @@
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from tengri_fast.features.capi cimport tf_features
-from tengri_fast.inference.capi cimport tf_model, tf_session
+from tengri_fast.inference.capi cimport tf_model, tf_session, tf_status, tf_window
 from tengri_fast.market.events cimport tf_bar, tf_depth10, tf_quote, tf_trade
 from tengri_fast.runtime.latency cimport LatencyHistogram
-
-
-cdef struct tf_signal:
-    double value            # expected mid return over the horizon, bps, + is up
-    double probability[3]   # down, flat, up
-    double confidence       # calibrated maximum probability
-    double mid
-    double spread
-    uint64_t ts_event
-    uint64_t computed_at    # wall clock, ns; 0 unless stamping is on
-    uint64_t latency        # tick to signal, ns; 0 unless stamping is on
-    uint64_t horizon        # ns, or a count of events
-    uint64_t sequence       # signals of this instrument so far
-    uint32_t slot
-    int32_t rung            # 0 model, 4 flat
-
-
-cdef class NeuralSignal:
-    cdef tf_signal data
-    cdef readonly str model_id
-    cdef readonly str model_hash
-    cdef readonly str feature_hash
-    cdef list names
-    cdef readonly str horizon_unit
-    cpdef NeuralSignal copy(self)
+from tengri_fast.runtime.signal cimport NeuralSignal, tf_signal
 
 
 cdef struct tf_pipeline:
     tf_features *features
-    tf_session *session
+    tf_session *session     # one of session and window
+    tf_window *window
+    float *input
+    const float *output
     void *features_block
     void *session_block
     uint64_t warm_up        # ns of event time without signals after a reset
@@ -57,6 +36,9 @@ cdef class TengriNeuralEngine:
     cdef const tf_model *model
     cdef size_t features_bytes
     cdef size_t session_bytes
+    cdef size_t state_bytes # of a saved session
+    cdef int32_t window     # rows that an answer looks back on, 0 for a stream
+    cdef int32_t column     # first value of the answer row that is read
     cdef int32_t clock      # 0 quote, 1 trade, 2 bar, 3 depth
     cdef int32_t kind       # 0 logits, 1 probabilities, 2 return
     cdef double temperature
@@ -77,6 +59,8 @@ cdef class TengriNeuralEngine:
     cdef bint _begins_anew(self, tf_pipeline *pipeline, uint64_t ts) noexcept
     cdef bint _step(self, uint32_t slot, uint64_t ts, bint emit) noexcept
     cdef void _reset(self, tf_pipeline *pipeline) noexcept
+    cdef tf_status _place(self, tf_pipeline *pipeline, void *memory) noexcept
+    cdef tf_status _load(self, tf_pipeline *pipeline, const void *data, size_t size) noexcept
 
 
 cdef class Block:

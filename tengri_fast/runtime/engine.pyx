@@ -16,6 +16,7 @@ import struct
 import numpy as np
 
 from tengri_fast.errors import ConfigurationError, InferenceFailed, ModelLoadingError
+from tengri_fast.runtime.engine_state import read_entries
 
 from tengri_fast.features.capi cimport (
     read_counters,
@@ -39,6 +40,7 @@ from tengri_fast.inference.capi cimport (
     TF_ERR_ISA,
     TF_OK,
     tf_isa_select,
+    tf_model,
     tf_model_session_bytes,
     tf_session_finish,
     tf_session_init,
@@ -51,10 +53,21 @@ from tengri_fast.inference.capi cimport (
     tf_session_state_bytes,
     tf_status,
     tf_status_text,
+    tf_window_bytes,
+    tf_window_finish,
+    tf_window_init,
+    tf_window_input,
+    tf_window_load,
+    tf_window_output,
+    tf_window_prepare,
+    tf_window_reset,
+    tf_window_save,
+    tf_window_state_bytes,
 )
 from tengri_fast.inference.session cimport Model
 from tengri_fast.market.events cimport tf_bar, tf_depth10, tf_quote, tf_trade
 from tengri_fast.runtime.latency cimport LatencyHistogram
+from tengri_fast.runtime.signal cimport NeuralSignal, tf_signal
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
@@ -82,6 +95,9 @@ KINDS = {"logits": KIND_LOGITS, "probabilities": KIND_PROBABILITIES, "return": K
 cdef uint64_t NANOSECONDS_PER_DAY = 86_400_000_000_000
 cdef bytes STATE_MAGIC = b"TGENGIN1"
 
+# A cimported class is no name of this module, and Python code imports NeuralSignal from here.
+globals()["NeuralSignal"] = NeuralSignal
+
 if tf_isa_select(NULL) == TF_ERR_ISA:
     raise ConfigurationError("`TENGRI_ISA` must name an instruction set that this machine has (see `tengri info`)")
 
@@ -92,112 +108,29 @@ cdef inline uint64_t now_ns(int clock) noexcept nogil:
     return <uint64_t>t.tv_sec * 1_000_000_000 + <uint64_t>t.tv_nsec
 
 
+cdef inline void finish_session(const tf_model *model, tf_pipeline *pipeline) noexcept nogil:
+    if pipeline.window != NULL:
+        tf_window_finish(pipeline.window)
+    else:
+        tf_session_finish(model, pipeline.session)
+
+
+cdef inline void prepare_session(const tf_model *model, tf_pipeline *pipeline) noexcept nogil:
+    if pipeline.window != NULL:
+        tf_window_prepare(pipeline.window)
+    else:
+        tf_session_prepare(model, pipeline.session)
+
+
+cdef inline void reset_session(tf_pipeline *pipeline) noexcept nogil:
+    if pipeline.window != NULL:
+        tf_window_reset(pipeline.window)
+    else:
+        tf_session_reset(pipeline.session)
+
+
 cdef inline size_t aligned_size(size_t size) noexcept nogil:
     return (size + 63) & ~<size_t>63
-
-
-cdef class NeuralSignal:
-    """What a model says about one instrument at one event.
-
-    The engine hands out one object that it overwrites at the next signal; ``copy()`` keeps it.
-    """
-
-    def __init__(self):
-        raise TypeError("NeuralSignal is made by the engine, not by hand")
-
-    @property
-    def value(self):
-        """Expected mid return over the horizon in basis points; positive is up."""
-        return self.data.value
-
-    @property
-    def probabilities(self):
-        """Calibrated probabilities (down, flat, up); they sum to one."""
-        return (self.data.probability[0], self.data.probability[1], self.data.probability[2])
-
-    @property
-    def confidence(self):
-        """Calibrated maximum probability, 0 when no model stands behind the signal."""
-        return self.data.confidence
-
-    @property
-    def direction(self):
-        """+1 when up is likelier than down, -1 the other way round, 0 on a tie."""
-        return (self.data.probability[2] > self.data.probability[0]) - (
-            self.data.probability[2] < self.data.probability[0])
-
-    @property
-    def mid(self):
-        """Mid price the signal was made at."""
-        return self.data.mid
-
-    @property
-    def spread(self):
-        """Quoted spread in price units."""
-        return self.data.spread
-
-    @property
-    def ts_event(self):
-        """Time of the event behind the signal, UTC nanoseconds."""
-        return self.data.ts_event
-
-    @property
-    def computed_at(self):
-        """Wall clock when the signal was ready, UTC nanoseconds; 0 unless the engine stamps."""
-        return self.data.computed_at
-
-    @property
-    def latency_ns(self):
-        """Nanoseconds from the event's arrival to the signal; 0 unless the engine stamps."""
-        return self.data.latency
-
-    @property
-    def horizon(self):
-        """Length of the horizon, in ``horizon_unit``."""
-        return self.data.horizon
-
-    @property
-    def sequence(self):
-        """Number of this signal for its instrument, from 1."""
-        return self.data.sequence
-
-    @property
-    def instrument_id(self):
-        """Name of the instrument the signal is about."""
-        return self.names[self.data.slot]
-
-    @property
-    def slot(self):
-        """The engine's number for the instrument."""
-        return self.data.slot
-
-    @property
-    def rung(self):
-        """Step of the ladder that made the signal: 0 the model, 4 flat (the model's answer was not finite)."""
-        return self.data.rung
-
-    def age(self, uint64_t now):
-        """Nanoseconds between the event and ``now``; 0 when ``now`` is not later."""
-        return now - self.data.ts_event if now > self.data.ts_event else 0
-
-    cpdef NeuralSignal copy(self):
-        """An independent copy that the engine does not touch."""
-        cdef NeuralSignal other = NeuralSignal.__new__(NeuralSignal)
-        other.data = self.data
-        other.model_id = self.model_id
-        other.model_hash = self.model_hash
-        other.feature_hash = self.feature_hash
-        other.names = self.names
-        other.horizon_unit = self.horizon_unit
-        return other
-
-    def __reduce__(self):
-        raise TypeError("NeuralSignal cannot be pickled")
-
-    def __repr__(self):
-        return (f"NeuralSignal({self.instrument_id} value={self.data.value:+.4f}bps "
-                f"p=({self.data.probability[0]:.3f}, {self.data.probability[1]:.3f}, {self.data.probability[2]:.3f}) "
-                f"ts_event={self.data.ts_event} rung={self.data.rung})")
 
 
 cdef class TengriNeuralEngine:
@@ -250,7 +183,13 @@ cdef class TengriNeuralEngine:
         self.signal.horizon_unit = spec.outputs.horizon_unit
         if tf_features_size(plan.c_specs, plan.c_count, &self.features_bytes) != TF_OK:
             raise ModelLoadingError(f"model `{spec.id}`: its feature plan was refused")
-        self.session_bytes = tf_model_session_bytes(self.model)
+        self.window = spec.window if spec.state == "windowed" else 0
+        self.column = bundle.column
+        if self.window > 0:
+            self.session_bytes = tf_window_bytes(self.model, self.window)
+        else:
+            self.session_bytes = tf_model_session_bytes(self.model)
+            self.state_bytes = tf_session_state_bytes(self.model)
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -295,7 +234,7 @@ cdef class TengriNeuralEngine:
         cdef tf_status status = tf_features_init(features, self.features_bytes, plan.c_specs, plan.c_count,
                                                  &p.features)
         if status == TF_OK:
-            status = tf_session_init(self.model, session, self.session_bytes, &p.session)
+            status = self._place(p, session)
         if status != TF_OK:
             free(features)
             free(session)
@@ -329,10 +268,31 @@ cdef class TengriNeuralEngine:
             self.pipelines[i].resets = 0
         self.latency.clear()
 
+    cdef tf_status _place(self, tf_pipeline *pipeline, void *memory) noexcept:
+        """A session of the model's kind in that memory, as the pipeline's own."""
+        cdef tf_status status
+        if self.window > 0:
+            status = tf_window_init(self.model, self.window, memory, self.session_bytes, &pipeline.window)
+            if status == TF_OK:
+                pipeline.input = tf_window_input(pipeline.window)
+                pipeline.output = tf_window_output(pipeline.window)
+                self.state_bytes = tf_window_state_bytes(pipeline.window)
+        else:
+            status = tf_session_init(self.model, memory, self.session_bytes, &pipeline.session)
+            if status == TF_OK:
+                pipeline.input = tf_session_input(pipeline.session)
+                pipeline.output = tf_session_output(pipeline.session)
+        return status
+
+    cdef tf_status _load(self, tf_pipeline *pipeline, const void *data, size_t size) noexcept:
+        if pipeline.window != NULL:
+            return tf_window_load(pipeline.window, data, size)
+        return tf_session_load(self.model, pipeline.session, data, size)
+
     cdef void _reset(self, tf_pipeline *pipeline) noexcept:
         tf_features_reset(pipeline.features)
-        tf_session_reset(pipeline.session)
-        tf_session_prepare(self.model, pipeline.session)
+        reset_session(pipeline)
+        prepare_session(self.model, pipeline)
         pipeline.pending = 0
         pipeline.warm_until = 0
         pipeline.last_ts = 0
@@ -346,7 +306,7 @@ cdef class TengriNeuralEngine:
     cdef void _catch_up(self, tf_pipeline *pipeline) noexcept:
         """Runs the prepare that nobody asked for since the last signal."""
         if pipeline.pending:
-            tf_session_prepare(self.model, pipeline.session)
+            prepare_session(self.model, pipeline)
             pipeline.pending = 0
 
     cdef bint _begins_anew(self, tf_pipeline *pipeline, uint64_t ts) noexcept:
@@ -452,11 +412,11 @@ cdef class TengriNeuralEngine:
         if not tf_features_ready(p.features):
             self.started = 0
             return False
-        finite = tf_features_emit(p.features, tf_session_input(p.session)) != 0
+        finite = tf_features_emit(p.features, p.input) != 0
         if finite:
-            tf_session_finish(self.model, p.session)
+            finish_session(self.model, p)
             p.pending = 1
-            y = tf_session_output(p.session)
+            y = p.output + self.column
             if self.kind == KIND_RETURN:
                 a = <double>y[0]
                 b = 0.5 * erfc(-a / (self.sigma * sqrt(2.0)))
@@ -485,7 +445,7 @@ cdef class TengriNeuralEngine:
         s.confidence = max(s.probability[0], max(s.probability[1], s.probability[2]))
         if not finite:
             p.failures += 1
-            tf_session_reset(p.session)
+            reset_session(p)
             p.pending = 1
             s.rung = RUNG_FLAT
             s.value = 0.0
@@ -519,7 +479,7 @@ cdef class TengriNeuralEngine:
         if slot < self.count:
             p = &self.pipelines[slot]
             if p.pending:
-                tf_session_prepare(self.model, p.session)
+                prepare_session(self.model, p)
                 p.pending = 0
 
     # ---- the Python face: research, tests, and strategies that are not compiled -------------------------------
@@ -624,7 +584,8 @@ cdef class TengriNeuralEngine:
         The layout is private and bound to the model, the feature plan and this version; a SHA-256 closes it.
         """
         cdef uint32_t i
-        cdef size_t session_state = tf_session_state_bytes(self.model)
+        cdef tf_status status
+        cdef size_t session_state = self._state_bytes()
         cdef bytearray session = bytearray(session_state)
         cdef unsigned char[::1] view = session
         cdef tf_pipeline *p
@@ -633,9 +594,13 @@ cdef class TengriNeuralEngine:
         for i in range(self.count):
             p = &self.pipelines[i]
             if p.pending:
-                tf_session_prepare(self.model, p.session)
+                prepare_session(self.model, p)
                 p.pending = 0
-            if tf_session_save(self.model, p.session, &view[0], session_state) != TF_OK:
+            if p.window != NULL:
+                status = tf_window_save(p.window, &view[0], session_state)
+            else:
+                status = tf_session_save(self.model, p.session, &view[0], session_state)
+            if status != TF_OK:
                 raise InferenceFailed(f"{self.names[i]}: the session could not be saved")
             name = self.names[i].encode()
             parts += [struct.pack("<I", len(name)), name,
@@ -654,15 +619,27 @@ cdef class TengriNeuralEngine:
             every block is checked in memory of its own before the first one is put in place.
         """
         cdef tf_pipeline *p
-        cdef size_t session_state = tf_session_state_bytes(self.model)
+        cdef size_t session_state = self._state_bytes()
         entries = self._read_state(data, session_state)
         blocks = [self._checked(name, features, session) for name, _, features, session in entries]
-        for (name, numbers, _, _), (features_block, session_block) in zip(entries, blocks):
+        for (name, numbers, _, session), features_block in zip(entries, blocks):
             p = &self.pipelines[self.add_instrument(name)]
             p.warm_up, p.warm_until, p.last_ts, p.sequence, p.failures = numbers
             memcpy(p.features, (<Block>features_block).data, self.features_bytes)
-            memcpy(p.session, (<Block>session_block).data, self.session_bytes)
+            if self._load(p, <const char *>(<bytes>session), session_state) != TF_OK:
+                raise InferenceFailed(f"{name}: a session that was accepted a moment ago was refused")
             p.pending = 0
+
+    def _state_bytes(self):
+        """Bytes of one saved session; a windowed one tells them itself, so one is made when there is none yet."""
+        cdef tf_pipeline scratch
+        cdef Block block
+        if self.state_bytes == 0:
+            block = Block.__new__(Block, self.session_bytes)
+            memset(&scratch, 0, sizeof(scratch))
+            if self._place(&scratch, block.data) != TF_OK:
+                raise InferenceFailed("a windowed session could not be made")
+        return self.state_bytes
 
     def _read_state(self, bytes data, size_t session_state):
         """The saved instruments as (name, five numbers, feature block, session state); lengths and names checked."""
@@ -676,27 +653,7 @@ cdef class TengriNeuralEngine:
         if body[at:at + len(expected)] != expected:
             raise ModelLoadingError(f"saved engine state: made by another model or feature plan than "
                                     f"`{self.signal.model_id}`")
-        at += len(expected)
-        entries = {}
-        try:
-            (count,) = struct.unpack_from("<I", body, at)
-            at += 4
-            for _ in range(count):
-                (length,) = struct.unpack_from("<I", body, at)
-                name = body[at + 4:at + 4 + length].decode()
-                at += 4 + length
-                numbers = struct.unpack_from("<QQQQQ", body, at)
-                at += 40
-                features = body[at:at + self.features_bytes]
-                at += self.features_bytes
-                session = body[at:at + session_state]
-                at += session_state
-                entries[name] = (name, numbers, features, session)
-        except (struct.error, UnicodeDecodeError) as error:
-            raise ModelLoadingError(f"saved engine state: truncated or malformed ({error})") from None
-        if at != len(body) or len(entries) != count:
-            raise ModelLoadingError(f"saved engine state: must hold {count} instruments in {at} bytes, held "
-                                    f"{len(entries)} in {len(body)}")
+        entries = read_entries(body, at + len(expected), self.features_bytes, session_state)
         new = [name for name in entries if name not in self.slots]
         if self.count + len(new) > self.capacity:
             raise ModelLoadingError(f"saved engine state: holds {len(new)} further instruments, room is for "
@@ -704,18 +661,19 @@ cdef class TengriNeuralEngine:
         return list(entries.values())
 
     def _checked(self, str name, bytes features, bytes session):
-        """The two blocks of one instrument in memory of their own, after the C side has accepted them."""
+        """The feature block in memory of its own, after the C side has accepted it and the session's state."""
         cdef FeaturePlan plan = self.bundle.plan
         cdef Block feature_block = Block.__new__(Block, self.features_bytes)
         cdef Block session_block = Block.__new__(Block, self.session_bytes)
-        cdef tf_session *scratch
+        cdef tf_pipeline scratch
+        memset(&scratch, 0, sizeof(scratch))
         memcpy(feature_block.data, <const char *>features, self.features_bytes)
         if tf_features_check(feature_block.data, self.features_bytes, plan.c_specs, plan.c_count) != TF_OK:
             raise ModelLoadingError(f"saved engine state: the features of {name} were refused")
-        if (tf_session_init(self.model, session_block.data, self.session_bytes, &scratch) != TF_OK
-                or tf_session_load(self.model, scratch, <const char *>session, len(session)) != TF_OK):
+        if (self._place(&scratch, session_block.data) != TF_OK
+                or self._load(&scratch, <const char *>session, len(session)) != TF_OK):
             raise ModelLoadingError(f"saved engine state: the session of {name} was refused")
-        return feature_block, session_block
+        return feature_block
 
 
 cdef class Block:

@@ -25,6 +25,15 @@ __all__ = ["ModelBundle", "ModelSpec", "load_bundle", "load_model_spec"]
 
 TYPES = {"LSTM", "GRU", "CNN", "Transformer", "MLP", "DeepLOB", "Custom"}
 ALIASES = {"TCN": "CNN", "Conv1d": "CNN"}
+# What an artefact of each type holds: at least one layer of the first kinds, none of the second.
+HOLDS = {
+    "LSTM": ({"lstm"}, {"attention", "conv"}),
+    "GRU": ({"gru"}, {"attention", "conv"}),
+    "CNN": ({"conv"}, {"attention", "lstm", "gru"}),
+    "Transformer": ({"attention"}, set()),
+    "MLP": ({"dense"}, {"lstm", "gru", "conv", "attention"}),
+    "DeepLOB": ({"conv", "lstm"}, {"attention"}),
+}
 CLASSES = ("down", "flat", "up")
 
 
@@ -49,7 +58,8 @@ class Outputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     ``logits`` and ``probabilities`` have three classes in the order down, flat, up, and ``class_returns_bps`` gives
     the mean mid return of each class in training. ``return`` is one number, the expected mid return in basis points,
-    with ``sigma_bps`` the standard deviation of its error.
+    with ``sigma_bps`` the standard deviation of its error. Of a model with several outputs, ``name`` says which one is
+    meant; of one with several horizons side by side, ``group`` says which group of values, from 0.
     """
 
     kind: Literal["logits", "probabilities", "return"]
@@ -57,6 +67,8 @@ class Outputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     classes: tuple[str, ...] = CLASSES
     class_returns_bps: tuple[float, ...] = (0.0, 0.0, 0.0)
     sigma_bps: float = 1.0
+    name: str = ""
+    group: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
     @property
     def horizon_unit(self) -> str:
@@ -81,7 +93,10 @@ class Calibration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Golden(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Inputs ``x [T, F]`` and outputs ``y [T, O]`` from the training framework, and how closely we must match."""
+    """Inputs ``x [T, F]`` and outputs ``y [T, O]`` from the training framework, and how closely we must match.
+
+    All outputs of the model, side by side. For a windowed model, ``y[t]`` looks back on the last ``window`` rows.
+    """
 
     path: str
     tolerance: Annotated[float, msgspec.Meta(gt=0)] = 1e-5
@@ -102,7 +117,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     state: Literal["stateful", "windowed"] = "stateful"
     window: Annotated[int, msgspec.Meta(ge=0)] = 0
     reset_on: tuple[str, ...] = ()
-    precision: Literal["fp32"] = "fp32"
+    precision: Literal["fp32", "fp16", "bf16", "int8", "int8a16"] = "fp32"
     deadline_us: Annotated[float, msgspec.Meta(gt=0)] = 1000.0
     backup: str = ""
     licence: str = ""
@@ -136,17 +151,26 @@ class ModelBundle:
     plan : FeaturePlan
         Compiled with the model's own normalisation.
     model_sha256 : str
-        Hash of the ONNX file.
+        Hash of the ONNX (or compiled) file.
     golden_error : float
         Largest absolute difference from the golden outputs.
+    column : int
+        First value of the answer row that the specification means.
     path : Path
         The ``model.toml``.
     """
 
-    __slots__ = ("golden_error", "model", "model_sha256", "path", "plan", "spec")
+    __slots__ = ("column", "golden_error", "model", "model_sha256", "path", "plan", "spec")
 
     def __init__(
-        self, spec: ModelSpec, model: Model, plan: FeaturePlan, model_sha256: str, golden_error: float, path: Path
+        self,
+        spec: ModelSpec,
+        model: Model,
+        plan: FeaturePlan,
+        model_sha256: str,
+        golden_error: float,
+        path: Path,
+        column: int = 0,
     ) -> None:
         self.spec = spec
         self.model = model
@@ -154,6 +178,7 @@ class ModelBundle:
         self.model_sha256 = model_sha256
         self.golden_error = golden_error
         self.path = path
+        self.column = column
 
     def __repr__(self) -> str:
         return f"ModelBundle({self.spec.id!r}, {self.plan.width} features, {self.model.nbytes} bytes)"
@@ -167,8 +192,10 @@ def _check(spec: ModelSpec, path: Path) -> None:
     kind = ALIASES.get(spec.type, spec.type)
     if kind not in TYPES:
         raise _fail(path, f"`type` must be one of {', '.join(sorted(TYPES | set(ALIASES)))}, was {spec.type!r}")
-    if spec.state == "windowed":
-        raise _fail(path, '`state` must be "stateful" for a streaming session, was "windowed"')
+    if spec.state == "windowed" and spec.window < 1:
+        raise _fail(path, f'`window` must be >= 1 where `state` is "windowed", was {spec.window}')
+    if spec.state == "stateful" and spec.window > 0:
+        raise _fail(path, f'`window` must be 0 unless `state` is "windowed", was {spec.window}')
     width = len(spec.inputs.features)
     if width == 0:
         raise _fail(path, "`inputs.features` must name at least one feature, was empty")
@@ -251,6 +278,85 @@ def _read_golden(spec: ModelSpec, path: Path, width: int, outputs: int) -> tuple
     return x, y
 
 
+def _formats(model: Model) -> set[str]:
+    """The number formats of the layers that have weights."""
+    from tengri_fast.inference.network import WEIGHTED
+
+    if model.network is not None:
+        pairs = [(node.layer.kind, node.format) for node in model.network.nodes]
+    else:
+        pairs = [(layer.kind, getattr(layer, "format", "fp32")) for layer in model.layers]
+    return {format_ for kind, format_ in pairs if kind in WEIGHTED}
+
+
+def _read_model(spec: ModelSpec, path: Path, data: bytes) -> Model:
+    """The model in the precision that was asked for; 16-bit floats are made from a float32 artefact here."""
+    from tengri_fast.inference import Model
+
+    try:
+        if spec.onnx.endswith(".tgp"):
+            model = Model.from_compiled(data)
+        else:
+            model = Model.from_onnx(data)
+            if model.format == "fp32" and spec.precision in ("fp16", "bf16"):
+                model = Model.from_onnx(data, format=spec.precision)
+    except ModelLoadingError as error:
+        raise _fail(path, f"{spec.onnx}: {error}") from error
+    # A quantised model may keep a layer in float32: its precision is that of the others.
+    found = _formats(model)
+    if spec.precision not in (found - {"fp32"} or {"fp32"}):
+        listed = ", ".join(sorted(found)) or "fp32"
+        raise _fail(path, f"`precision` must be what {spec.onnx} holds ({listed}), was {spec.precision!r}")
+    return model
+
+
+def _column(spec: ModelSpec, path: Path, model: Model) -> int:
+    """First value of the answer row that the specification means."""
+    out = spec.outputs
+    wanted = 1 if out.kind == "return" else 3
+    start, found, named = 0, model.output_size, False
+    if out.name:
+        names = [name for name, _ in model.outputs]
+        if out.name not in names:
+            raise _fail(path, f"`outputs.name` must be one of {', '.join(names)}, was {out.name!r}")
+        index = names.index(out.name)
+        start, found = sum(width for _, width in model.outputs[:index]), model.outputs[index][1]
+        named = True
+    elif len(model.outputs) > 1:
+        listed = ", ".join(name for name, _ in model.outputs)
+        raise _fail(path, f"`outputs.name` must say which output of {spec.onnx} is meant ({listed}), was empty")
+    if out.group is not None:
+        groups = found // wanted
+        if found % wanted or out.group >= groups:
+            raise _fail(
+                path, f"`outputs.group` must be below {groups} groups of {wanted} in {found} values, was {out.group}"
+            )
+        return start + out.group * wanted
+    if found != wanted:
+        where = f"output `{out.name}` of {spec.onnx}" if named else spec.onnx
+        raise _fail(path, f"`outputs.kind` {out.kind!r} needs {wanted} outputs, {where} has {found}")
+    return start
+
+
+def _check_type(spec: ModelSpec, path: Path, model: Model) -> None:
+    declared = ALIASES.get(spec.type, spec.type)
+    if declared == "Custom" or not model.layers:
+        return
+    kinds = {layer.kind for layer in model.layers}
+    fits = [name for name, (needed, foreign) in HOLDS.items() if needed <= kinds and not foreign & kinds]
+    if declared not in fits:
+        listed = f"{', '.join(fits) or 'Custom'}; layers {', '.join(sorted(kinds))}"
+        raise _fail(path, f"`type` must be what {spec.onnx} holds ({listed}), was {spec.type!r}")
+
+
+def _answers(spec: ModelSpec, model: Model, x: np.ndarray) -> np.ndarray:
+    """What the model answers to rows x [T, F] in its own mode, in double."""
+    if spec.state == "stateful":
+        return model.run_window(x).astype(np.float64)
+    session = model.windowed(spec.window)
+    return np.array([session.step(row) for row in x], np.float64)
+
+
 def load_bundle(path: str | Path) -> ModelBundle:
     """Loads a model with everything it needs and proves that it answers as it did when it was trained.
 
@@ -267,10 +373,10 @@ def load_bundle(path: str | Path) -> ModelBundle:
     ------
     ModelLoadingError
         When any file is missing, damaged or changed (SHA-256), a size does not fit, a feature is unknown, the
-        declared type is not what the artefact holds, or the golden outputs are missed. Nothing is half-loaded.
+        declared type or precision is not what the artefact holds, or the golden outputs are missed. Nothing is
+        half-loaded.
     """
     from tengri_fast.features import FeaturePlan, parse_spec
-    from tengri_fast.inference import Model
 
     path = Path(path)
     if path.is_dir():
@@ -284,19 +390,21 @@ def load_bundle(path: str | Path) -> ModelBundle:
     digest = hashlib.sha256(data).hexdigest()
     if digest != spec.sha256:
         raise _fail(path, f"`sha256` must be that of {spec.onnx} ({digest}), was {spec.sha256}")
-    model = Model.from_onnx(data)
+    model = _read_model(spec, path, data)
     width = len(spec.inputs.features)
     if model.input_size != width:
         raise _fail(path, f"`inputs.features` must have {model.input_size} entries for {spec.onnx}, had {width}")
-    outputs = 1 if spec.outputs.kind == "return" else 3
-    if model.output_size != outputs:
-        raise _fail(path, f"`outputs.kind` {spec.outputs.kind!r} needs {outputs} outputs, {spec.onnx} has "
-                          f"{model.output_size}")  # fmt: skip
-    declared = ALIASES.get(spec.type, spec.type)
-    holds_lstm = any(layer.kind == "lstm" for layer in model.layers)
-    if declared in {"LSTM", "MLP"} and holds_lstm != (declared == "LSTM"):
+    column = _column(spec, path, model)
+    _check_type(spec, path, model)
+    if spec.state == "stateful" and model.max_steps > 0:
         raise _fail(
-            path, f"`type` must be what {spec.onnx} holds ({'LSTM' if holds_lstm else 'MLP'}), was {spec.type!r}"
+            path,
+            f'`state` must be "windowed" and `window` at most {model.max_steps}, as {spec.onnx} has absolute '
+            'positions, was "stateful"',
+        )
+    if 0 < model.max_steps < spec.window:
+        raise _fail(
+            path, f"`window` must be at most {model.max_steps}, the positions of {spec.onnx}, was {spec.window}"
         )
     try:
         plan = FeaturePlan([parse_spec(text) for text in spec.inputs.features]).with_normalisation(
@@ -306,8 +414,8 @@ def load_bundle(path: str | Path) -> ModelBundle:
         raise _fail(path, f"`inputs.features`: {error}") from None
     if plan.width != width:
         raise _fail(path, f"`inputs.features` must give one column each, gave {plan.width} for {width}")
-    x, y = _read_golden(spec, path, width, outputs)
-    missed_by = float(np.max(np.abs(model.run_window(x).astype(np.float64) - y)))
+    x, y = _read_golden(spec, path, width, model.output_size)
+    missed_by = float(np.max(np.abs(_answers(spec, model, x) - y)))
     if not missed_by <= spec.golden.tolerance:
         raise _fail(path, f"golden outputs must be met within {spec.golden.tolerance}, were missed by {missed_by}")
-    return ModelBundle(spec, model, plan, digest, missed_by, path)
+    return ModelBundle(spec, model, plan, digest, missed_by, path, column)

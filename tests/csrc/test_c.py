@@ -26,7 +26,9 @@ def make(target: str, build: Path) -> subprocess.CompletedProcess[str]:
 def test_c_programs(tmp_path: Path) -> None:
     result = make("test", tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
-    for program in ("test_kernels", "test_nn"):
+    programs = sorted(path.stem for path in FOLDER.glob("test_*.c"))
+    assert {"test_file", "test_kernels", "test_nn", "test_threads"} <= set(programs)
+    for program in programs:
         lines = [line for line in result.stdout.splitlines() if line.startswith(f"{program}: ") and "checks" in line]
         assert len(lines) == 1, result.stdout
         assert lines[0].endswith(" 0 failed")

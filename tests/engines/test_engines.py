@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +10,8 @@ import pytest
 from tengri_fast import engines
 from tengri_fast.errors import MissingExtraError, ModelLoadingError
 from tengri_fast.inference import Model
-from tengri_fast.inference.layers import DenseLayer, LstmLayer
+from tengri_fast.inference.layers import ActivationLayer, DenseLayer, LstmLayer
+from tengri_fast.inference.network import Matrix8, Network, Node
 
 
 def stack(seed=0, inputs=12, hidden=32):
@@ -58,12 +58,22 @@ def test_the_graph_is_reproducible_and_typed():
 
 def test_layers_without_a_step_form_are_named():
     pytest.importorskip("onnx", reason="onnx is not installed")
-    with pytest.raises(ModelLoadingError, match="layer 0: SimpleNamespace"):
-        engines.step_graph([SimpleNamespace(w=np.zeros((3, 2)), bias=np.zeros(3))])
-    layer = DenseLayer(np.zeros((3, 2)), np.zeros(3))
-    object.__setattr__(layer, "activation", "gelu")
-    with pytest.raises(ModelLoadingError, match="layer 0: activation 'gelu'"):
-        engines.step_graph([layer])
+    lstm = stack()[0]
+    narrow = LstmLayer(lstm.w, lstm.r[:, :2], lstm.bias, projection=np.zeros((2, 32)))
+    dense = DenseLayer(np.zeros((4, 2)), np.zeros(4))
+    branch = Network((Node(dense), Node(dense)), 2)
+    integers = Matrix8(np.ones((4, 2), np.int8), np.ones(4))
+    quantised = Node(dense, format="int8", scales={"input": 1.0}, matrices={"w": integers})
+    for refused, text in (
+        ([ActivationLayer("relu", 3)], "layer 0: ActivationLayer has no step form"),
+        ([DenseLayer(dense.w, dense.bias, "gelu")], "layer 0: activation 'gelu'"),
+        ([narrow], "layer 0: an LSTM with a projection"),
+        ([DenseLayer(dense.w, dense.bias, "softmax", softmax_groups=2)], "layer 0: softmax over 2 groups"),
+        (branch, "layer 1: must read the layer before it"),
+        (Network((quantised,), 2), "layer 0: `format` must be a float one, was 'int8'"),
+    ):
+        with pytest.raises(ModelLoadingError, match=text):
+            engines.step_graph(refused)
 
 
 def test_precision_is_checked():

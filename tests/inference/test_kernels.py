@@ -11,51 +11,32 @@ from typing import Any
 import numpy as np
 import pytest
 from inference import reference
+from inference.kernel_support import EPS, FLOATS, INFO, ISAS, SIZES, guarded, inputs, unharmed
 
 from tengri_fast import _native
+from tengri_fast.errors import ConfigurationError
 
-SIZES = (1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 97, 1000)
-ROWS = [(row["op"], row["dtype"]) for row in _native.kernels()]
-INFO = {(row["op"], row["dtype"]): row for row in _native.kernels()}
-UNARY = [row for row in ROWS if row[0] in {"relu", "sigmoid", "tanh", "softmax"}]
-ISAS = _native.isa_available()
-EPS = 2.0**-24
-GUARD = np.float32(-12345.678)
-
-
-def guarded(n: int, shift: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """An array of n floats, `shift` floats off alignment, between guard words: (whole, middle)."""
-    whole = np.full(n + 64 + shift, GUARD, np.float32)
-    return whole, whole[32 + shift : 32 + shift + n]
-
-
-def unharmed(whole: np.ndarray, n: int, shift: int = 0) -> bool:
-    return bool((whole[: 32 + shift] == GUARD).all() and (whole[32 + shift + n :] == GUARD).all())
-
-
-def inputs(kind: str, n: int, rng: np.random.Generator) -> np.ndarray:
-    values = {
-        "normal": lambda: rng.standard_normal(n) * 3,
-        "wide": lambda: rng.uniform(-100, 100, n),
-        "small": lambda: rng.standard_normal(n) * 1e-6,
-        "denormal": lambda: rng.standard_normal(n) * 1e-40,
-        "flat": lambda: np.full(n, 0.75),
-        "zero": lambda: np.where(np.arange(n) % 2, -0.0, 0.0),
-        "price": lambda: 65_000 + rng.uniform(-0.01, 0.01, n),
-        "huge": lambda: rng.choice([-3e38, 3e38, -500.0, 500.0], n),
-    }[kind]()
-    if n > 8 and kind in {"normal", "wide", "small"}:
-        assert len(np.unique(values)) > n // 2, "the inputs must vary"
-    return values.astype(np.float32)
+ROWS = list(INFO)
+UNARY = [row for row in ROWS if row[0] in {"relu", "sigmoid", "tanh", "softmax", "gelu", "gelu_tanh", "silu"}]
+CLASSES = {"dot", "gate", "gru", "ulp4", "smooth", "prob", "norm", "attend", "exact"}
+# Where each float row is tested: here, and in the modules named.
+HERE = {"gemv", "lstm_finish", "lstm_gates", *(op for op, _ in UNARY)}
+# fmt: off
+LAYERS = {"leaky_relu", "add", "mul", "max", "tap", "scale", "layernorm", "rmsnorm", "rope", "attend", "gru_gates",
+          "gru_reset", "gru_late"}  # test_kernels_layers.py
+# fmt: on
+BATCH = {"gemm"}  # test_batch.py
 
 
 def test_every_row_has_a_reference_and_a_tolerance() -> None:
-    assert len(ROWS) == len(set(ROWS)) >= 7
+    assert len(_native.kernels()) == len(ROWS) == len(set(ROWS)) >= 27
     for row in _native.kernels():
-        assert callable(getattr(reference, row["reference"]))
-        assert row["tolerance"] in {"dot", "gate", "ulp4", "prob", "exact"}
         assert row["isas"][0] == "scalar"
-        assert row["op"] in TESTED
+        assert row["tolerance"] in CLASSES
+        assert len(_native.parameters(row["signature"])) >= 3
+        if row["dtype"] in FLOATS:
+            assert callable(getattr(reference, row["reference"]))
+            assert row["op"] in HERE | LAYERS | BATCH
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -154,6 +135,8 @@ def tolerance(op: str, x: np.ndarray, want: np.ndarray) -> np.ndarray:
         return np.zeros(len(x))
     if kind == "ulp4":
         return 4 * 2.0**-23 * np.abs(want) + 1e-37
+    if kind == "smooth":
+        return 4 * 2.0**-23 * np.abs(want) + EPS * np.minimum(1.0, x.astype(float) ** 2) + 2e-36
     assert kind == "prob"
     return (8 + len(x) / 16 + np.abs(x.astype(float) - x.max())) * 2.0**-23 * want + 1e-37
 
@@ -183,6 +166,12 @@ def test_activations(isa: str, op: str, dtype: str, n: int) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_activations_dense_grid(isa: str) -> None:
+    for op, limit in (("gelu", 20.0), ("gelu_tanh", 20.0), ("silu", 87.0)):
+        x = np.linspace(-limit, limit, 400_001).astype(np.float32)
+        y = np.empty_like(x)
+        _native.call(op, "f32", isa, x, y, len(x))
+        want = getattr(reference, op)(x)
+        assert (np.abs(y - want) <= tolerance(op, x, want)).all()
     for op, limit in (("tanh", 20.0), ("sigmoid", 87.0)):
         x = np.linspace(-limit, limit, 400_001).astype(np.float32)
         y = np.empty_like(x)
@@ -208,10 +197,11 @@ def test_nan_and_infinity(isa: str, n: int) -> None:
                 assert np.isnan(y[at])
                 assert np.isfinite(np.delete(y, at)).all()
     infinite = np.array([np.inf, -np.inf] * n, np.float32)[:n]
-    for op, limits in (("tanh", (1, -1)), ("sigmoid", (1, 0)), ("relu", (np.inf, 0))):
+    for op, limits in (("tanh", (1, -1)), ("sigmoid", (1, 0)), ("relu", (np.inf, 0)), ("gelu", (np.inf, 0)),
+                       ("gelu_tanh", (np.inf, 0)), ("silu", (np.inf, 0))):  # fmt: skip
         y = np.zeros(n, np.float32)
         _native.call(op, "f32", isa, infinite, y, n)
-        np.testing.assert_allclose(y, np.array([limits[0], limits[1]] * n)[:n], atol=1e-37)
+        np.testing.assert_allclose(y, np.array([limits[0], limits[1]] * n)[:n], atol=2e-36)
     blocks = (n + 15) // 16
     for gate in range(4):
         plain = np.zeros((4, n), np.float32)
@@ -220,9 +210,6 @@ def test_nan_and_infinity(isa: str, n: int) -> None:
         _native.call("lstm_gates", "f32", isa, scaled(plain), c, h, blocks)
         assert np.isnan(h[n - 1])
         assert np.isfinite(np.delete(h, n - 1)).all()
-
-
-TESTED = {"gemv", "lstm_finish", "lstm_gates", *(op for op, _ in UNARY)}
 
 
 @pytest.mark.skipif("avx512" not in ISAS, reason="this machine has no AVX-512: there is nothing to compare AVX2 with")
@@ -264,7 +251,7 @@ def test_impossible_instruction_set_is_a_clear_error(module: str) -> None:
     assert result.returncode != 0
     assert "ConfigurationError" in result.stderr
     assert "avx9000" in result.stderr
-    assert "avx512vnni" in result.stderr
+    assert "scalar" in result.stderr
 
 
 def test_features_and_texts() -> None:
@@ -274,9 +261,43 @@ def test_features_and_texts() -> None:
     texts = [_native.status_text(code) for code in range(7)]
     assert len(set(texts)) == 7
     assert _native.status_text(99) == "unknown status"
-    with pytest.raises(Exception, match="avx9000"):
-        _native.call("relu", "f32", "avx9000", np.zeros(1, np.float32), np.zeros(1, np.float32), 1)
+
+
+def test_the_door_to_the_kernels_checks_what_it_is_given() -> None:
+    def floats(n: int) -> np.ndarray:
+        return np.zeros(n, np.float32)
+
+    with pytest.raises(ConfigurationError, match="avx9000"):
+        _native.call("relu", "f32", "avx9000", floats(1), floats(1), 1)
     with pytest.raises(ValueError, match="no kernel"):
         _native.call("nothing", "f32", "scalar")
     with pytest.raises(ValueError, match="at least 9"):
-        _native.call("relu", "f32", "scalar", np.zeros(8, np.float32), np.zeros(9, np.float32), 9)
+        _native.call("relu", "f32", "scalar", floats(8), floats(9), 9)
+    with pytest.raises(ValueError, match="at least 32"):
+        _native.call("gemv", "f16", "scalar", np.zeros(31, np.uint16), floats(2), floats(16), floats(16), 5, 2)
+    with pytest.raises(TypeError, match="contiguous uint16"):
+        _native.call("gemv", "f16", "scalar", floats(32), floats(2), floats(16), floats(16), 5, 2)
+    with pytest.raises(TypeError, match="contiguous float32"):
+        _native.call("relu", "f32", "scalar", floats(8)[::2], floats(4), 4)
+    with pytest.raises(TypeError, match="contiguous float32"):
+        _native.call("relu", "f32", "scalar", [1.0], floats(1), 1)
+    with pytest.raises(TypeError, match="contiguous float32"):
+        _native.call("relu", "f32", "scalar", None, floats(1), 1)
+    with pytest.raises(ValueError, match="takes 3 arguments"):
+        _native.call("relu", "f32", "scalar", floats(1), floats(1))
+    with pytest.raises(ValueError, match="between 1 and"):
+        _native.call("relu", "f32", "scalar", floats(1), floats(1), 0)
+    with pytest.raises(ValueError, match="multiple of 16"):
+        _native.call("attend", "f32", "scalar", *[floats(99)] * 6, 1, 1, 4, 4, 17)
+    with pytest.raises(ValueError, match="must divide"):
+        _native.call("attend", "f32", "scalar", *[floats(999)] * 6, 3, 2, 4, 4, 16)
+    with pytest.raises(ValueError, match="multiple of 2"):
+        _native.call("rope", "f32", "scalar", floats(9), floats(9), floats(9), 1, 3, 0)
+    frozen = floats(4)
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="writable"):
+        _native.call("relu", "f32", "scalar", floats(4), frozen, 4)
+    with pytest.raises(ValueError, match="pointers, float and int32_t"):
+        _native.parameters("(double x)")
+    assert _native.parameters("(const float *const *x, uint8_t *q, int32_t n)") == [
+        ("x", "float", 2, True), ("q", "uint8_t", 1, False), ("n", "int32_t", 0, False)]  # fmt: skip

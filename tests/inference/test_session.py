@@ -9,13 +9,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from inference import reference
 
 from tengri_fast import _native
 from tengri_fast.errors import ConfigurationError, InferenceFailed, ModelLoadingError
-from tengri_fast.inference import DenseLayer, LstmLayer, Model
+from tengri_fast.inference import (
+    ActivationLayer,
+    DenseLayer,
+    LstmLayer,
+    Model,
+    Network,
+    Node,
+    PoolLayer,
+    PositionLayer,
+    SliceLayer,
+)
 
 ISAS = _native.isa_available()
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
@@ -257,9 +265,83 @@ def test_saved_state_is_bound_and_checked() -> None:
 
 def test_pickling_raises() -> None:
     model = Model.from_layers(stack(2, 3, 1, 1))
-    for value in (model, model.session()):
+    for value in (model, model.session(), model.windowed(3), model.batch(2)):
         with pytest.raises(TypeError, match="cannot be pickled"):
             pickle.dumps(value)
+
+
+def test_networks_from_python_are_refused_by_name() -> None:
+    with pytest.raises(ModelLoadingError, match="`network` must be a Network, was list"):
+        Model.from_network([])
+    for layer, width in ((ActivationLayer("relu", 2**40), 2**40), (PoolLayer(3, 2**33), 3), (SliceLayer(0, 3), 2**41)):
+        with pytest.raises(ModelLoadingError, match=rf"layer 0 `{layer.name}`: sizes|`input_size` must be below 2"):
+            Model.from_network(Network((Node(layer),), width))
+    with pytest.raises(ModelLoadingError, match=r"scales and constants must be finite as float32, was 1e\+300"):
+        Model.from_layers([ActivationLayer("leaky_relu", 3, slope=1e300)])
+
+
+def test_properties_of_a_network() -> None:
+    rng = np.random.default_rng(1)
+    network = Network(
+        (Node(lstm(rng, 3, 8)), Node(dense(rng, 8, 5), (0,))),
+        3,
+        outputs=(("logits", 3), ("size", 2)),
+        metadata={"features": "a b c"},
+        output_mode="last",
+    )
+    model = Model.from_network(network)
+    assert model.network is network
+    assert model.layers == network.layers
+    assert (model.outputs, model.metadata["features"]) == ((("logits", 3), ("size", 2)), "a b c")
+    assert (model.format, model.period, model.max_steps, model.output_mode) == ("fp32", 1, 0, "last")
+    assert model.sha256 == network.sha256()
+    with pytest.raises(TypeError):
+        model.metadata["features"] = "x"
+    rows_ = model.traffic()
+    assert [(row.name, row.kind) for row in rows_] == [("lstm", "lstm"), ("dense", "dense")]
+    assert sum(row.finish_bytes for row in rows_) == model.finish_bytes > 0
+    assert sum(row.prepare_bytes for row in rows_) == model.prepare_bytes > 0
+    half = Model.from_network(network.converted("fp16"))
+    assert half.format == "fp16"
+    assert half.finish_bytes < model.finish_bytes
+    assert half.weights_hash != model.weights_hash
+    session = model.session()
+    assert session.steps == 0
+    stream(session, rows(4, 3))
+    assert session.steps == 4
+    session.reset()
+    assert session.steps == 0
+
+
+def test_onnx_weights_become_16_bits_on_request() -> None:
+    path = FIXTURES / "every_mlp.dynamo.onnx"
+    plain = Model.from_onnx(path)
+    for format_, limit in (("fp16", 2e-3), ("bf16", 2e-2)):
+        model = Model.from_onnx(path, format=format_)
+        assert (model.format, model.sha256) == (format_, plain.sha256)
+        x = rows(50, model.input_size)
+        error = np.abs(model.run_window(x) - plain.run_window(x)).max()
+        assert 0 < error < limit
+    assert Model.from_onnx(path, format="fp32").weights_hash == plain.weights_hash
+    with pytest.raises(ModelLoadingError, match="must be fp32, fp16 or bf16 to be converted to, was 'int8'"):
+        Model.from_onnx(path, format="int8")
+
+
+def test_absolute_positions_run_windowed_only() -> None:
+    rng = np.random.default_rng(2)
+    model = Model.from_layers([PositionLayer(rng.standard_normal((6, 3))), lstm(rng, 3, 4)])
+    assert model.max_steps == 6
+    with pytest.raises(ConfigurationError, match=r"`window` must be given, at most 6: .* runs windowed only"):
+        model.session()
+    with pytest.raises(InferenceFailed, match="`x` must have at most 6 rows"):
+        model.run_window(rows(7, 3))
+    for bad in (0, -1, 7, 2**40):
+        with pytest.raises(ConfigurationError, match=f"`window` must be >= 1 and <= 6, was {bad}"):
+            model.session(window=bad)
+    x = rows(20, 3)
+    windowed = model.session(window=6)
+    for t, row in enumerate(x):
+        assert np.array_equal(windowed.step(row), model.run_window(x[max(0, t - 5) : t + 1])[-1])
 
 
 def test_sizes_and_identity() -> None:
@@ -307,37 +389,10 @@ def test_time_steps_moves_the_state_and_measures() -> None:
     assert again.to_bytes() == session.to_bytes()
     with pytest.raises(InferenceFailed, match="`n`"):
         session.time_steps(x, 0)
-
-
-@st.composite
-def networks(draw: st.DrawFn) -> tuple[list, int]:
-    seed = draw(st.integers(0, 2**31))
-    rng = np.random.default_rng(seed)
-    width = draw(st.integers(1, 40))
-    layers: list = []
-    for _ in range(draw(st.integers(1, 4))):
-        inputs = layers[-1].output_size if layers else width
-        size = draw(st.integers(1, 70))
-        if draw(st.booleans()):
-            layers.append(lstm(rng, inputs, size))
-        else:
-            layers.append(
-                dense(rng, inputs, size, draw(st.sampled_from(["none", "relu", "tanh", "sigmoid", "softmax"])))
-            )
-    return layers, seed
-
-
-@settings(max_examples=60, deadline=None)
-@given(networks(), st.integers(1, 30), st.sampled_from(ISAS))
-def test_random_architectures(network: tuple[list, int], cut: int, isa: str) -> None:
-    layers, seed = network
-    model = Model.from_layers(layers, isa=isa)
-    x = rows(40, model.input_size, seed=seed)
-    whole = model.run_window(x)
-    want = reference.network(layers, x)
-    assert np.abs(whole - want).max() <= 5e-6 * max(1.0, np.abs(want).max())
-    session = model.session()
-    first = stream(session, x[:cut])
-    other = model.session()
-    other.from_bytes(session.to_bytes())
-    assert np.array_equal(np.concatenate([first, stream(other, x[cut:])]), whole)
+    with pytest.raises(InferenceFailed, match="`evict` and `idle_us` must be >= 0"):
+        session.time_steps(x, 1, idle_us=-1.0)
+    with pytest.raises(InferenceFailed, match=r"`x` must have shape \[rows, 3\]"):
+        session.time_steps(np.zeros((0, 3)), 1)
+    cold, waited = model.session(), model.session()
+    assert cold.time_steps(x, 5, evict=1 << 20).shape == waited.time_steps(x, 5, idle_us=20.0).shape == (2, 5)
+    assert cold.to_bytes() == waited.to_bytes()
