@@ -10,8 +10,10 @@ DEMO_EXTRAS := nautilus,data,report
 ARGS ?=
 # A pattern that chooses benches: `make bench BENCH=gate`.
 BENCH ?=
-# How long `make soak` takes.
+# How long `make soak` and each half of `make fuzz` take.
 MINUTES ?= 10
+# Where `make install-lib` puts headers and libraries.
+PREFIX ?= /usr/local
 JOBS ?= auto
 
 # Finds Python once and hands the work to tools/environment.py; $(1) is its command line.
@@ -26,7 +28,15 @@ help: ## this list
 	@echo
 	@awk -F ':[^#]*## ' '/^[a-z][a-z-]*:[^#]*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "Variables: PYTHON=/path/to/python  CC=/path/to/cc  ARGS=\"-k gate\" (test)  BENCH=gate (bench)  MINUTES=2 (soak)"
+	@echo "Variables: PYTHON=/path/to/python  CC=/path/to/cc  ARGS=\"-k gate\" (test)  BENCH=gate (bench)  MINUTES=2 (soak, fuzz)  PREFIX=/usr/local (install-lib)"
+
+.PHONY: lib
+lib: ## libtengri, the C library without Python: static, shared and tengri.pc in build/lib (docs/c_api.md)
+	@$(MAKE) --no-print-directory -C csrc BUILD_DIR=$(CURDIR)/build/lib
+
+.PHONY: install-lib
+install-lib: ## headers, libraries and tengri.pc below PREFIX
+	@$(MAKE) --no-print-directory -C csrc install BUILD_DIR=$(CURDIR)/build/lib PREFIX=$(PREFIX)
 
 .PHONY: demo
 demo: ## backtest the shipped Binance ticks; report in out/demo/report.html
@@ -55,10 +65,15 @@ test-isa: env ## the tests that run kernels, once per instruction set of this CP
 	done
 
 .PHONY: bench
-bench: env ## measure against the rivals; one table, JSON in bench/results/latest.json
+bench: ## measure against the rivals; one table, JSON in bench/results/latest.json
+	@$(call environment,main --extras dev,rivals)
 	@mkdir -p bench/results
 	@$(with_torch) $(VENV)/pytest bench -q --benchmark-only --benchmark-json=bench/results/latest.json $(if $(BENCH),-k "$(BENCH)")
 	@$(VENV)/python bench/summary.py bench/results/latest.json
+
+.PHONY: tails
+tails: env ## ten million steps per shape: p99.9, maximum, after idle; bench/results/committed/tails.json
+	@$(VENV)/python bench/tails.py $(ARGS)
 
 .PHONY: bench-compare
 bench-compare: env ## compare the last `make bench` with the committed results
@@ -71,6 +86,11 @@ bench-commit: env ## keep the last `make bench`, slim, in bench/results/committe
 .PHONY: soak
 soak: env ## stream, fuzz and shake for MINUTES (10); bench/results/committed/soak.json
 	@$(VENV)/python bench/soak.py --minutes $(MINUTES)
+
+.PHONY: fuzz
+fuzz: env ## MINUTES (10) of damaged ONNX files, then as many of forged compiled models under ASan and UBSan
+	@$(VENV)/python bench/soak.py --only loader --minutes $(MINUTES)
+	@$(MAKE) --no-print-directory -C csrc/tests fuzz FUZZ_SECONDS=$$(($(MINUTES) * 60))
 
 .PHONY: lint
 lint: env ## ruff, codespell and, where it is installed, clang-format
@@ -92,6 +112,10 @@ types: env ## mypy --strict on the Python face
 .PHONY: asan
 asan: ## the C tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(MAKE) --no-print-directory -C csrc/tests asan
+
+.PHONY: tsan
+tsan: ## one model in eight threads, and teams of threads, under ThreadSanitizer
+	@$(MAKE) --no-print-directory -C csrc/tests tsan
 
 .PHONY: annotate
 annotate: env ## Cython's annotated HTML of every extension in build/annotate

@@ -1,237 +1,233 @@
-"""One step of an LSTM: ours by instruction set, ONNX Runtime, and PyTorch where it can be imported.
+"""One step of eight networks: ours in every number format against ONNX Runtime, OpenVINO and PyTorch.
 
-`critical` is what a trader waits for (finish), `step` is finish + prepare. Ours by instruction set is timed inside C by
-the time stamp counter; the rivals, and one row of ours, are timed as a Python caller reaches them, ONNX Runtime by IO
-binding with its states bound in place. `ratio` is a rival's p50 over that of our step from Python, like with like,
-timed in turns; `min_over` is the same of the minima. `floor` is the timer with nothing between. Same weights, same
-rows, same run.
+`critical` is what a trader waits for (finish), `whole` is finish + prepare. Everybody runs on one thread with states
+kept, ours and the C interfaces of ONNX Runtime and OpenVINO timed in C, PyTorch in its own interpreter. All
+contenders of a shape are measured in turns in the same ten rounds, and each rival must first compute what we compute.
+ONNX Runtime runs its own LSTM operator in float (its fastest form), else the canonical step graph, and the int8
+artefact with and without fusing MatMul and Add, whichever is faster; OpenVINO runs float32, bfloat16 and the int8
+artefact. `against_best` is the fastest of all of these, in any precision, over our whole step; the ratios are those
+of p50 and of minima. `roofline` is the time that reading the critical weights once from the measured L1 or L2
+bandwidth takes, over our critical time.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import _rivals
+import _zoo
 import numpy as np
 import pytest
 from _measure import percentiles, record, time_calls
 
 from tengri_fast import _native
-from tengri_fast.inference import DenseLayer, LstmLayer, Model
+from tengri_fast.inference import Model
+from tengri_fast.inference.canonical import write_canonical
+from tengri_fast.inference.hardware import floor_ns
+from tengri_fast.inference.network import FORMATS, Network
+from tengri_fast.inference.quantize import quantize
 
-SHAPES = {"lstm_1x64": (16, 64, 1, 3), "lstm_2x64": (16, 64, 2, 3), "lstm_2x128": (128, 128, 2, 32)}
-STEPS = 20_000
-RIVAL_STEPS = 3_000
-OURS = "ours, from Python"
-
-
-def network(shape: str) -> list[Any]:
-    inputs, hidden, layers, outputs = SHAPES[shape]
-    rng = np.random.default_rng(7)
-    stack: list[Any] = []
-    for i in range(layers):
-        width = inputs if i == 0 else hidden
-        stack.append(
-            LstmLayer(
-                rng.standard_normal((4 * hidden, width)) / np.sqrt(width),
-                rng.standard_normal((4 * hidden, hidden)) / np.sqrt(hidden),
-                rng.standard_normal(4 * hidden) * 0.1,
-            )
-        )
-    return [*stack, DenseLayer(rng.standard_normal((outputs, hidden)) / np.sqrt(hidden), np.zeros(outputs))]
+ROUNDS = 10
+EVICT = 8 << 20  # more than L2 holds, on any machine of today
+RIVALS = ("onnxruntime fp32", "onnxruntime int8", "openvino fp32", "openvino bf16", "openvino int8", "torch fp32")
+OURS = tuple(f"ours {number_format}" for number_format in FORMATS)
 
 
-def rows(shape: str) -> np.ndarray:
-    return np.random.default_rng(11).standard_normal((1024, SHAPES[shape][0])).astype(np.float32)
+@dataclass
+class Times:
+    """Nanoseconds of single steps; `critical` is None for a rival, which has no such part."""
+
+    whole: np.ndarray
+    critical: np.ndarray | None = None
+    setting: str = ""
+    block: Callable[[int], Times] | None = None
+    """Takes so many more steps."""
 
 
-def our_step(shape: str) -> Callable[[], None]:
-    """Our whole step as a Python caller makes it."""
-    session = Model.from_layers(network(shape)).session()
-    x = rows(shape)[0]
+@functools.cache
+def formatted(shape: str, number_format: str) -> Network:
+    network = _zoo.network(shape)
+    if number_format == "fp32":
+        return network
+    rows = _zoo.rows(shape, 2048, seed=5) if number_format.startswith("int8") else None
+    return quantize(network, number_format, rows)[0]
+
+
+def _ours(shape: str, number_format: str) -> Callable[[int], Times]:
+    session = Model.from_network(formatted(shape, number_format)).session()
+    x = _zoo.rows(shape)
+
+    def block(count: int) -> Times:
+        finish, prepare = session.time_steps(x, count)
+        return Times(finish + prepare, finish)
+
+    return block
+
+
+def _check(rival: _rivals.Rival, network: Network, x: np.ndarray, tolerance: float) -> None:
+    """The rival must compute the same thing: its answers differ by at most `tolerance` of our largest."""
+    ours = Model.from_network(network).run_window(x)
+    error = np.abs(rival.run(x).reshape(ours.shape) - ours).max()
+    if not error <= tolerance * max(1.0, float(np.abs(ours).max())):
+        raise _rivals.Missing(f"it computes something else here: differs by {error:.3g}")
+
+
+def _rival(shape: str, name: str) -> tuple[Callable[[int], Times], str]:
+    network, x = _zoo.network(shape), _zoo.rows(shape)
+    if name == "torch fp32":
+        candidates: dict[str, Callable[[], _rivals.Rival]] = {"traced and frozen": lambda: _rivals.TorchRival(network)}
+    elif name == "onnxruntime fp32":
+        candidates = {"step graph": lambda: _rivals.onnxruntime(write_canonical(network))}
+        if shape.startswith("lstm"):
+            candidates["LSTM operator"] = lambda: _rivals.onnxruntime(_rivals.fused_lstm(network))
+    elif name == "onnxruntime int8":
+        graph = write_canonical(formatted(shape, "int8"))
+        candidates = {
+            "all optimisers": lambda: _rivals.onnxruntime(graph),
+            "without MatMulAddFusion": lambda: _rivals.onnxruntime(graph, ("MatMulAddFusion",)),
+        }
+    elif name == "openvino int8":
+        candidates = {"Q/DQ graph": lambda: _rivals.openvino(write_canonical(formatted(shape, "int8")))}
+    else:
+        candidates = {"step graph": lambda: _rivals.openvino(write_canonical(network), bf16=name.endswith("bf16"))}
+        if shape.startswith("lstm"):
+            bf16 = name.endswith("bf16")
+            candidates["LSTM operator"] = lambda: _rivals.openvino(_rivals.fused_lstm(network), bf16=bf16)
+    # int8: where a row lies within an ulp of half a quantum, two runtimes may round to different sides.
+    tolerance = {"fp32": 1e-5, "int8": 2e-2, "bf16": 1e-1}[name.split()[1]]
+    target = formatted(shape, "int8") if name.endswith("int8") else network
+    found: dict[str, tuple[float, _rivals.Rival]] = {}
+    reasons = []
+    for setting, make in candidates.items():
+        try:
+            rival = make()
+            _check(rival, target, x[:64], tolerance)
+        except _rivals.Missing as missing:
+            reasons.append(f"{setting}: {missing}")
+            continue
+        rival.time(x, 200)
+        found[setting] = float(np.median(rival.time(x, 300))), rival
+    if not found:
+        raise _rivals.Missing("; ".join(reasons))
+    setting = min(found, key=lambda key: found[key][0])
+    fastest = found[setting][1]
+    return lambda count: Times(fastest.time(x, count)), setting
+
+
+@functools.cache
+def measured(shape: str) -> dict[str, Times | str]:
+    """All contenders of a shape, in turns; a text says why one is missing."""
+    blocks: dict[str, Callable[[int], Times]] = {name: _ours(shape, name.split()[1]) for name in OURS}
+    out: dict[str, Times | str] = {}
+    settings: dict[str, str] = {}
+    for name in RIVALS:
+        try:
+            blocks[name], settings[name] = _rival(shape, name)
+        except _rivals.Missing as missing:
+            out[name] = str(missing)
+    large = shape in _zoo.LARGE
+    counts = {name: (300 if large else 3000) if name in OURS else (60 if large else 300) for name in blocks}
+    for name, block in blocks.items():
+        block(counts[name])  # warm
+    taken: dict[str, list[Times]] = {name: [] for name in blocks}
+    names = list(blocks)
+    for i in range(ROUNDS):
+        first = i % len(names)
+        for name in (*names[first:], *names[:first]):
+            taken[name].append(blocks[name](counts[name]))
+    for name, parts in taken.items():
+        whole = np.concatenate([part.whole for part in parts])
+        critical = [part.critical for part in parts if part.critical is not None]
+        out[name] = Times(whole, np.concatenate(critical) if critical else None, settings.get(name, ""), blocks[name])
+    return out
+
+
+def best_rival(shape: str) -> tuple[str, Times] | None:
+    """The fastest rival of a shape by p50."""
+    found = {n: t for n, t in measured(shape).items() if n in RIVALS and isinstance(t, Times)}
+    if not found:
+        return None
+    name = min(found, key=lambda n: float(np.median(found[n].whole)))  # type: ignore[union-attr]
+    return name, found[name]  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("contender", [*OURS, *RIVALS])
+@pytest.mark.parametrize("shape", _zoo.SHAPES)
+def test_step(benchmark: Any, shape: str, contender: str) -> None:
+    benchmark.group = f"inference {shape}"
+    times = measured(shape)[contender]
+    if isinstance(times, str):
+        pytest.skip(times)
+    runtime, number_format = contender.split()
+    facts: dict[str, Any] = {"shape": shape, "format": number_format, "runtime": runtime, "setting": times.setting}
+    if times.critical is not None:
+        model = Model.from_network(formatted(shape, number_format))
+        session = model.session()
+        benchmark.pedantic(session.step, args=(_zoo.rows(shape)[0],), rounds=50, iterations=20)
+        best = best_rival(shape)
+        critical = percentiles(times.critical)
+        facts |= {
+            "critical_p50_ns": round(critical["p50"], 1),
+            "critical_p99_ns": round(critical["p99"], 1),
+            "critical_p999_ns": round(critical["p999"], 1),
+            "critical_min_ns": round(float(times.critical.min()), 1),
+            "weight_bytes": model.finish_bytes + model.prepare_bytes,
+            "critical_bytes": model.finish_bytes,
+            "session_bytes": model.session_nbytes,
+            "roofline": round(
+                floor_ns(model.finish_bytes, model.finish_bytes + model.prepare_bytes)[0] / critical["p50"], 3
+            ),
+        }
+        if best is not None:
+            name, rival = best
+            facts["best_rival"] = f"{name} ({rival.setting})"
+            facts["against_best"] = round(float(np.median(rival.whole) / np.median(times.whole)), 2)
+            facts["against_best_min"] = round(float(rival.whole.min() / times.whole.min()), 2)
+        same = measured(shape).get("onnxruntime fp32")
+        if number_format == "fp32" and isinstance(same, Times):
+            facts["against_onnxruntime_fp32"] = round(float(np.median(same.whole) / np.median(times.whole)), 2)
+        cold, _ = session.time_steps(_zoo.rows(shape), 300, evict=EVICT)
+        idle, _ = session.time_steps(_zoo.rows(shape), 300, idle_us=2000)
+        facts["cold_p50_ns"], facts["idle_p50_ns"] = (round(float(np.median(t)), 1) for t in (cold, idle))
+    else:
+        assert times.block is not None
+        benchmark.pedantic(times.block, args=(20,), rounds=5)
+    record(benchmark, times.whole, rival=contender, dtype=number_format, timed="in C", inference=facts)
+
+
+def test_step_from_python(benchmark: Any) -> None:
+    """What a Python caller pays on top: finish and prepare of the int8 LSTM 2x64 by a bound input buffer."""
+    benchmark.group = "inference from Python"
+    session = Model.from_network(formatted("lstm_2x64", "int8")).session()
+    x = _zoo.rows("lstm_2x64")[0]
 
     def step() -> None:
         session.input[:] = x
         session.finish()
         session.prepare()
 
-    return step
+    benchmark(step)
+    record(benchmark, time_calls(step, 20_000), rival="ours int8 lstm_2x64", timed="from Python")
 
 
-def compare(benchmark: Any, shape: str, step: Callable[[], None], **extra: Any) -> None:
-    """Time a rival's step and ours in turns, a block of each, and record the rival's with its ratios to ours."""
-    ours = our_step(shape)
-    blocks: dict[str, list[np.ndarray]] = {"rival": [], "ours": []}
-    for _ in range(10):
-        blocks["rival"].append(time_calls(step, RIVAL_STEPS // 10))
-        blocks["ours"].append(time_calls(ours, RIVAL_STEPS // 10))
-    times, reference = np.concatenate(blocks["rival"]), np.concatenate(blocks["ours"])
-    record(
-        benchmark,
-        times,
-        dtype="fp32",
-        # The other way round than elsewhere: how many times as long the rival takes.
-        ratio=round(percentiles(times)["p50"] / percentiles(reference)["p50"], 2),
-        against={OURS: float(reference.min())},
-        **extra,
-    )
-
-
-@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("isa", _native.isa_available())
-@pytest.mark.parametrize("part", ["critical", "step"])
-def test_native(benchmark: Any, shape: str, isa: str, part: str) -> None:
-    benchmark.group = f"{shape} {part}"
-    session = Model.from_layers(network(shape), isa=isa).session()
-    x = rows(shape)
-    session.time_steps(x, STEPS // 4)
-    finish, prepare = session.time_steps(x, STEPS)
-    benchmark.pedantic(session.finish if part == "critical" else session.step, args=(x[0],), rounds=50, iterations=20)
-    times = finish if part == "critical" else finish + prepare
-    record(benchmark, times, rival="ours", dtype="fp32", kernels=isa, timed="in C")
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_native_from_python(benchmark: Any, shape: str) -> None:
-    benchmark.group = f"{shape} step"
-    step = our_step(shape)
-    benchmark(step)
-    record(benchmark, time_calls(step, RIVAL_STEPS), rival=OURS, dtype="fp32")
-
-
-def onnx_step(shape: str) -> bytes:
-    """The same network as an ONNX graph of one step with states as inputs and outputs."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    stack = network(shape)
-    inputs, hidden, layers, outputs = SHAPES[shape]
-    nodes, tensors, state_in, state_out = [], [], [], []
-    value = "x"
-    for i, layer in enumerate(stack[:-1]):
-        order = [np.split(m, 4)[g] for m in (layer.w, layer.r, layer.bias) for g in (0, 3, 1, 2)]  # i, o, f, c
-        w, r, b = (np.concatenate(order[4 * j : 4 * j + 4]) for j in range(3))
-        bias = np.concatenate([b, np.zeros_like(b)])[None]
-        tensors += [numpy_helper.from_array(a, f"{n}{i}") for a, n in ((w[None], "w"), (r[None], "r"), (bias, "b"))]
-        nodes.append(
-            helper.make_node(
-                "LSTM",
-                [value, f"w{i}", f"r{i}", f"b{i}", "", f"h{i}", f"c{i}"],
-                [f"s{i}", f"hn{i}", f"cn{i}"],
-                hidden_size=hidden,
-            )
-        )
-        nodes.append(helper.make_node("Squeeze", [f"s{i}", "one"], [f"q{i}"]))
-        value = f"q{i}"
-        state_in += [f"h{i}", f"c{i}"]
-        state_out += [f"hn{i}", f"cn{i}"]
-    tensors += [
-        numpy_helper.from_array(np.array([1]), "one"),
-        numpy_helper.from_array(stack[-1].w.T.copy(), "head"),
-        numpy_helper.from_array(stack[-1].bias, "head_bias"),
-    ]
-    nodes += [helper.make_node("MatMul", [value, "head"], ["m"]), helper.make_node("Add", ["m", "head_bias"], ["y"])]
-
-    def info(name: str, *dims: int) -> Any:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
-
-    graph = helper.make_graph(
-        nodes,
-        shape,
-        [info("x", 1, 1, inputs), *(info(n, 1, 1, hidden) for n in state_in)],
-        [info("y", 1, 1, outputs), *(info(n, 1, 1, hidden) for n in state_out)],
-        tensors,
-    )
-    assert len(state_in) == 2 * layers
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_onnxruntime(benchmark: Any, shape: str) -> None:
-    runtime = pytest.importorskip("onnxruntime", reason="the rival is not installed")
-    pytest.importorskip("onnx", reason="the rival's graph is written with onnx")
-    from tengri_fast.inference.ort import session_options
-
-    benchmark.group = f"{shape} step"
-    session = runtime.InferenceSession(onnx_step(shape), session_options(), providers=["CPUExecutionProvider"])
-    x = rows(shape)
-    values = {
-        item.name: runtime.OrtValue.ortvalue_from_numpy(np.zeros(item.shape, np.float32))
-        for item in (*session.get_inputs(), *session.get_outputs())
-    }
-    # Two bindings that swap their states, so that no state is copied between steps.
-    bindings = []
-    for swapped in (False, True):
-        binding = session.io_binding()
-        for item in session.get_inputs():
-            source = item.name if item.name == "x" or not swapped else item.name[0] + "n" + item.name[1:]
-            binding.bind_ortvalue_input(item.name, values[source])
-        for item in session.get_outputs():
-            target = item.name if item.name == "y" or not swapped else item.name.replace("n", "")
-            binding.bind_ortvalue_output(item.name, values[target])
-        bindings.append(binding)
-    row = values["x"].numpy()
-    native = Model.from_layers(network(shape)).session()
-    for t in range(50):  # the rival must compute the same thing
-        values["x"].update_inplace(np.ascontiguousarray(x[t].reshape(row.shape)))
-        session.run_with_iobinding(bindings[t % 2])
-        assert np.abs(values["y"].numpy().ravel() - native.step(x[t])).max() < 2e-6
-    turn = [0]
-
-    def step() -> None:
-        session.run_with_iobinding(bindings[turn[0]])
-        turn[0] ^= 1
-
-    benchmark(step)
-    compare(benchmark, shape, step, rival="onnxruntime, 1 thread, IO binding")
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("mode", ["eager", "jit"])
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is in the training environment only")
-def test_torch(benchmark: Any, shape: str, mode: str) -> None:
-    import torch
-
-    benchmark.group = f"{shape} step"
-    torch.set_num_threads(1)
-    stack = network(shape)
-    inputs, hidden, layers, outputs = SHAPES[shape]
-
-    class Step(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm = torch.nn.LSTM(inputs, hidden, layers)
-            self.head = torch.nn.Linear(hidden, outputs)
-
-        def forward(
-            self, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor
-        ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-            out, (h, c) = self.lstm(x, (h, c))
-            return self.head(out), h, c
-
-    module: Any = Step().eval()
-    with torch.no_grad():
-        for i, layer in enumerate(stack[:-1]):
-            for name, array in (("weight_ih", layer.w), ("weight_hh", layer.r), ("bias_ih", layer.bias)):
-                getattr(module.lstm, f"{name}_l{i}").copy_(torch.from_numpy(array))
-            getattr(module.lstm, f"bias_hh_l{i}").zero_()
-        module.head.weight.copy_(torch.from_numpy(stack[-1].w))
-        module.head.bias.copy_(torch.from_numpy(stack[-1].bias))
-    x = torch.from_numpy(rows(shape)[0]).reshape(1, 1, -1)
-    state = [torch.zeros(layers, 1, hidden), torch.zeros(layers, 1, hidden)]
-    if mode == "jit":
-        module = torch.jit.freeze(torch.jit.trace(module, (x, *state)))
-
-    def step() -> None:
-        with torch.inference_mode():
-            _, state[0], state[1] = module(x, *state)
-
-    benchmark(step)
-    compare(benchmark, shape, step, rival=f"torch {mode}")
+@pytest.mark.parametrize("number_format", FORMATS)
+def test_instruction_sets(benchmark: Any, isa: str, number_format: str) -> None:
+    """The whole step of LSTM 2x64 by instruction set."""
+    benchmark.group = f"inference by instruction set, lstm_2x64 {number_format}"
+    session = Model.from_network(formatted("lstm_2x64", number_format), isa=isa).session()
+    x = _zoo.rows("lstm_2x64")
+    session.time_steps(x, 2_000)
+    finish, prepare = session.time_steps(x, 10_000)
+    benchmark.pedantic(session.step, args=(x[0],), rounds=20, iterations=20)
+    record(benchmark, finish + prepare, rival="ours", dtype=number_format, kernels=isa, timed="in C")
 
 
 def test_floor(benchmark: Any) -> None:
     """The timer with nothing between its two readings: contained in every row that is timed in C."""
-    benchmark.group = "floor"
-    benchmark.pedantic(_native.timer_floor, args=(STEPS,), rounds=5)
-    record(benchmark, _native.timer_floor(STEPS), rival="no-op", timed="in C")
+    benchmark.group = "inference floor"
+    benchmark.pedantic(_native.timer_floor, args=(20_000,), rounds=5)
+    record(benchmark, _native.timer_floor(20_000), rival="no-op", timed="in C")

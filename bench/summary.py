@@ -28,6 +28,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from inference_table import context_lines, inference_markdown, inference_table
+
 NOISE = 0.10
 """Two runs on one machine differ by this much without meaning anything."""
 
@@ -66,13 +70,13 @@ class Row:
 def load(path: Path) -> dict[str, Any]:
     """Read one results file, or all those of a folder; of two results for one bench the later file name wins.
 
-    In a folder, what the soak left (its ``kind`` says so) is passed over.
+    In a folder, what the soak and the tails left (their ``kind`` says so) is passed over.
     """
     merged: dict[str, Any] = {}
     for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
         try:
             data = json.loads(file.read_bytes())
-            if path.is_dir() and data.get("kind") == "soak":
+            if path.is_dir() and data.get("kind") in {"soak", "tails"}:
                 continue
             found = {bench["fullname"]: bench for bench in (*merged.get("benchmarks", ()), *data["benchmarks"])}
         except OSError as error:
@@ -234,7 +238,8 @@ def _against(name: str, value: float) -> str:
 
 def markdown(data: dict[str, Any]) -> str:
     """The table in GitHub's markdown, the machine below it."""
-    out = ["| group | row | p50 | p99 | p99.9 | min | ratio |", "| --- | --- | ---: | ---: | ---: | ---: | --- |"]
+    out = inference_markdown(data)
+    out += ["| group | row | p50 | p99 | p99.9 | min | ratio |", "| --- | --- | ---: | ---: | ---: | ---: | --- |"]
     for name, members in groups(rows(data)).items():
         for row in members:
             times = (time_text(value).strip() for value in (row.p50, row.p99, row.p999, row.minimum))
@@ -334,6 +339,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.markdown:
                 print(markdown(data))
                 continue
+            inference = inference_table(data)
+            if inference is not None:
+                Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(inference)
+                for line in context_lines():
+                    console.print(Text(line, style="dim"))
             console.print(table(data))
             for line in machine_lines(data):
                 console.print(Text(line, style="dim"))
