@@ -190,6 +190,8 @@ class BuildExt(build_ext):
             flags += ["-O1" if SANITIZE else "-O3", "-DNDEBUG", "-g0"]
         if SANITIZE:
             flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer", "-g"]
+        if sys.platform.startswith("linux"):
+            flags.append("-pthread")  # worker teams; part of the C library itself only since glibc 2.34
         return flags + [f"-DTF_HAVE_{isa[1:].upper()}=1" for isa in isas]
 
     # -- building --------------------------------------------------------------------------------------------------
@@ -239,6 +241,8 @@ class BuildExt(build_ext):
         # The dispatch table and the kernels name each other, so the archives are searched as one group.
         group = linked and sys.platform.startswith("linux")
         extension.extra_link_args = ["-Wl,--start-group", *linked, "-Wl,--end-group"] if group else linked
+        if sys.platform.startswith("linux"):
+            extension.extra_link_args = [*extension.extra_link_args, "-pthread"]
         if SANITIZE:
             extension.extra_link_args = [*extension.extra_link_args, f"-fsanitize={SANITIZE}"]
         extension.depends = [*extension.depends, *depends, *linked]

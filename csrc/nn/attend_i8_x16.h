@@ -89,29 +89,29 @@ TF_INLINE void tf_output_x16(const uint8_t *weight, const int8_t *values, float 
     }
 }
 
-/* The three stages run over several heads each: the reductions of one head hide behind the work of the others. */
-enum { TF_HEADS_X16 = 8 };
-
+/* Each head goes through three stages, a step behind the head before it: while a stage waits for its loads or for its
+ * reduction, there is a neighbour's work to do. */
 void TF_I8(attend_i8)(const uint8_t *q, const int8_t *keys, const int32_t *corr, const int8_t *values,
                       const float *bias, float *p, float *y, float score, float value, int32_t heads, int32_t group,
                       int32_t dim, int32_t value_dim, int32_t slots) {
     const size_t key_bytes = (size_t)tf_up4(dim), value_bytes = (size_t)(value_dim + 15) / 16 * 16;
-    __m512 most_f32x16[TF_HEADS_X16];
-    int32_t total[TF_HEADS_X16];
-    for (int32_t first = 0; first < heads; first += TF_HEADS_X16) {
-        const int32_t count = heads - first < TF_HEADS_X16 ? heads - first : TF_HEADS_X16;
-        for (int32_t i = 0; i < count; i++) {
-            const size_t head = (size_t)(first + i), from = (size_t)((first + i) / group) * (size_t)slots;
-            most_f32x16[i] =
+    __m512 most_f32x16 = _mm512_setzero_ps();
+    int32_t total = 0;
+    for (int32_t step = 0; step < heads + 2; step++) {
+        const __m512 last_most_f32x16 = most_f32x16;
+        const int32_t last_total = total;
+        if (step < heads) {
+            const size_t head = (size_t)step, from = (size_t)(step / group) * (size_t)slots;
+            most_f32x16 =
                 tf_scores_x16(q + head * key_bytes, keys + from * key_bytes, corr + from, bias + head * (size_t)slots,
                               p + head * (size_t)slots, score, (int32_t)key_bytes, slots);
         }
-        for (int32_t i = 0; i < count; i++)
-            total[i] = tf_weights_x16(p + (size_t)(first + i) * (size_t)slots, most_f32x16[i], slots);
-        for (int32_t i = 0; i < count; i++) {
-            const size_t head = (size_t)(first + i), from = (size_t)((first + i) / group) * (size_t)slots;
+        if (step >= 1 && step <= heads)
+            total = tf_weights_x16(p + (size_t)(step - 1) * (size_t)slots, last_most_f32x16, slots);
+        if (step >= 2) {
+            const size_t head = (size_t)step - 2, from = (size_t)((step - 2) / group) * (size_t)slots;
             tf_output_x16((const uint8_t *)(p + head * (size_t)slots), values + from * value_bytes,
-                          y + head * (size_t)value_dim, value / (float)total[i], value_dim, slots);
+                          y + head * (size_t)value_dim, value / (float)last_total, value_dim, slots);
         }
     }
 }

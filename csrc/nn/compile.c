@@ -11,6 +11,9 @@
 enum {
     HUGE_PAGE = 2 << 20,
     HUGE_FROM = 512 << 10, /* below, 4 KiB pages stay in the TLB anyway */
+    STAYS_BYTES = 28 << 10, /* these three: of weights, for a first cache of 32 KiB */
+    WARM_BYTES = 24 << 10,
+    WORTH_BYTES = 256 << 10,
     FIRST_CODE = 64,
     FIRST_BYTES = 16,
     RINGS_PER_NODE = 3, /* its own and the int8 copies of its input and of its state */
@@ -166,8 +169,7 @@ static void emit_bytes(tf_compiler *c, tf_program program, const tf_bytes *bytes
     c->quantised = 1;
     const float inverse = 1.0f / bytes->scale;
     tf_code *last = program == TF_FINISH && bytes->format == TF_FORMAT_I8 ? tf_joinable(c) : NULL;
-    if (last != NULL && last->y == at && !(last->tail & TF_TAIL_QUANTIZE) &&
-        last->rows == (last->what == TF_DO_LSTM ? (bytes->n + 15) / 16 : bytes->n)) {
+    if (last != NULL && last->y == at && !(last->tail & TF_TAIL_QUANTIZE) && tf_code_n(last) == bytes->n) {
         last->tail |= TF_TAIL_QUANTIZE;
         last->q = bytes->at;
         last->value = inverse;
@@ -404,6 +406,20 @@ static tf_model *new_model(tf_compiler *c, const void *weights, size_t weight_by
     return model;
 }
 
+/* How much of the weights of finish is worth fetching at the end of prepare. Nothing when all weights stay in the first
+ * cache anyway, when finish reads so much that the beginning hardly counts, or when it is busy with arithmetic rather
+ * than waiting for weights, as it is when they must be widened or multiplied twice. */
+static size_t warm_bytes(const tf_model *model) {
+    if (model->weight_bytes <= STAYS_BYTES || model->finish_bytes > WORTH_BYTES) return 0;
+    for (int32_t i = 0; i < model->code_count[TF_FINISH]; i++) {
+        const tf_code *code = &model->code[TF_FINISH][i];
+        if ((code->what == TF_DO_GEMV || code->what == TF_DO_LSTM) && code->format != TF_FORMAT_F32 &&
+            code->format != TF_FORMAT_I8)
+            return 0;
+    }
+    return model->finish_bytes < WARM_BYTES ? model->finish_bytes : WARM_BYTES;
+}
+
 static void complete(tf_compiler *c, tf_model *model, tf_isa isa) {
     for (int i = 0; i < TF_PROGRAMS; i++)
         if (model->code_count[i] > 0)
@@ -425,6 +441,7 @@ static void complete(tf_compiler *c, tf_model *model, tf_isa isa) {
     model->attentions = c->attentions;
     model->quantised = c->quantised;
     model->finish_bytes = (size_t)c->area[TF_CRITICAL];
+    model->warm_bytes = warm_bytes(model);
     model->kept_at = (size_t)c->region_at[1];
     model->kept_bytes = (size_t)c->region[1];
     model->session_bytes = (size_t)(c->region_at[0] + c->region[0]);

@@ -2,6 +2,8 @@
 #include "attend_f32.h"
 #include "attend_i8.h"
 #include "compile.h"
+#include "exp2_f32.h"
+#include "finite.h"
 
 #include <math.h>
 #include <string.h>
@@ -169,7 +171,10 @@ static void finish_position(tf_compiler *c) {
     float *table = tf_weights_reserve(c, TF_CRITICAL, floats * sizeof(float));
     /* One row of it is read in a step. */
     c->traffic[2 * c->node + TF_CRITICAL] -= c->status == TF_OK ? (floats - (uint64_t)node->width) * sizeof(float) : 0;
-    if (table != NULL && source != NULL) memcpy(table, source->extra, (size_t)floats * sizeof(float));
+    if (table != NULL && source != NULL)
+        memcpy(table, source->extra, (size_t)floats * sizeof(float));
+    else if (table != NULL && !tf_finite_32(table, (size_t)floats))
+        tf_fail(c, TF_ERR_NONFINITE, "packed weights must be finite");
     tf_emit(c, TF_FINISH, (tf_code){.what = TF_DO_POSITION, .w = table, .x = tf_row_at(c, node->input[0]),
                                     .y = c->place[c->node].at, .rows = node->size[0], .k = node->width,
                                     .c = (uint32_t)c->place[c->node].period});
@@ -198,6 +203,26 @@ void tf_finish_other(tf_compiler *c) {
 /* -- attention
  * -------------------------------------------------------------------------------------------------------- */
 
+/* base^exponent in basic operations, which have the same bits on every machine. Those of the C library's pow depend on
+ * the processor, and these numbers are weights: tf_model_hash covers them. With m in [sqrt(1/2), sqrt(2)) and
+ * s = (m - 1) / (m + 1): ln m = 2 (s + s^3 / 3 + s^5 / 5 ...), |s| < 0.172, so that twelve terms are enough; then
+ * Taylor's series of e^x for |x| <= ln(2) / 2. Relative error: some 2^-52 |exponent log2(base)| and a few roundings. */
+static double power(double base, double exponent) {
+    int twos;
+    double m = frexp(base, &twos);
+    if (m < 0.70710678118654752) {
+        m *= 2.0;
+        twos--;
+    }
+    const double s = (m - 1.0) / (m + 1.0);
+    double series = 0.0, e = 1.0;
+    for (int n = 23; n >= 1; n -= 2) series = series * (s * s) + 1.0 / n;
+    const double t = exponent * (2.0 * TF_LOG2E * s * series + twos), whole = floor(t + 0.5);
+    const double x = (t - whole) * 0.69314718055994531;
+    for (int n = 16; n >= 1; n--) e = 1.0 + x * e / n;
+    return ldexp(e, (int)whole);
+}
+
 /* Angles of an earlier attention that has the same; or -1. */
 static int32_t same_angles(const tf_compiler *c, int32_t index) {
     const tf_attention *a = &c->attention[index];
@@ -214,7 +239,6 @@ void tf_finish_attention(tf_compiler *c) {
     const tf_plain *node = node_of(c);
     tf_node_place *place = &c->place[c->node];
     const int integer = node->format == TF_FORMAT_I8;
-    const double log2e = 1.4426950408889634;
     tf_attention *a = &c->attention[c->attentions++];
     memset(a, 0, sizeof *a);
     a->node = c->node;
@@ -231,13 +255,13 @@ void tf_finish_attention(tf_compiler *c) {
     a->k = tf_row_at(c, node->input[1]);
     a->v = tf_row_at(c, node->input[2]);
     a->y = place->at;
-    a->scale = (float)((double)node->value[3] * log2e);
+    a->scale = (float)((double)node->value[3] * TF_LOG2E);
     const uint64_t slots = (uint64_t)a->slots, kv_heads = (uint64_t)a->kv_heads, heads = (uint64_t)a->heads;
     if (integer) {
         c->quantised = 1;
         for (int i = 0; i < 3; i++) a->inverse[i] = 1.0f / node->value[i];
         a->value = node->value[2];
-        a->scale = (float)((double)node->value[3] * log2e * (double)node->value[0] * (double)node->value[1]);
+        a->scale = (float)((double)node->value[3] * TF_LOG2E * (double)node->value[0] * (double)node->value[1]);
         a->keys = tf_reserve(c, 1, tf_keys_i8(a->kv_heads, a->dim, a->slots));
         a->values = tf_reserve(c, 1, tf_values_i8(a->kv_heads, a->value_dim, a->slots));
         a->corr = tf_reserve(c, 0, kv_heads * slots * sizeof(int32_t));
@@ -246,7 +270,10 @@ void tf_finish_attention(tf_compiler *c) {
         a->keys = tf_reserve(c, 1, kv_heads * slots * (uint64_t)a->dim * sizeof(float));
         a->values = tf_reserve(c, 1, slots * up16(a->kv_heads * a->value_dim) * sizeof(float));
     }
-    if (!isfinite(a->scale)) tf_fail(c, TF_ERR_NONFINITE, "the scale of scores is too large");
+    /* Scores of int8 are a->scale times an integer; infinite ones would not be NaN but any answer at all. */
+    const double most = integer ? 128.0 * 128.0 * (double)a->dim : 1.0;
+    if (!isfinite(a->scale) || !isfinite((float)((double)a->scale * most)))
+        tf_fail(c, TF_ERR_NONFINITE, "the scale of scores is too large");
     a->bias = tf_reserve(c, 0, heads * slots * sizeof(float));
     a->p = tf_reserve(c, 0, heads * slots * sizeof(float));
     a->turned_q = tf_reserve(c, 0, up16(a->heads * a->dim) * sizeof(float));
@@ -269,6 +296,9 @@ void tf_derive_attention(tf_compiler *c) {
     if (a->position == TF_POSITION_ALIBI) {
         const tf_pick_rule rule = tf_pick_rows(a->heads);
         a->slopes = tf_pack_vector(c, TF_LATER, source != NULL ? source->extra : NULL, a->heads, &rule);
+        for (int32_t head = 0; head < a->heads && a->slopes != NULL; head++)
+            if (!isfinite((float)((double)a->slopes[head] * TF_LOG2E * (double)a->window)))
+                tf_fail(c, TF_ERR_NONFINITE, "a slope of ALiBi is too large for the window");
     }
     if (a->position == TF_POSITION_ROPE || a->position == TF_POSITION_ROPE_INTERLEAVED) {
         const int32_t same = same_angles(c, index), pairs = a->dim / 2;
@@ -276,8 +306,10 @@ void tf_derive_attention(tf_compiler *c) {
             a->angles = c->attention[same].angles;
         } else {
             double *turns = tf_weights_reserve(c, TF_LATER, (uint64_t)pairs * sizeof(double));
-            for (int32_t i = 0; i < pairs && turns != NULL && source != NULL; i++)
-                turns[i] = pow((double)node->value[4], -2.0 * i / a->dim);
+            for (int32_t i = 0; i < pairs && turns != NULL; i++) {
+                if (source != NULL) turns[i] = power((double)node->value[4], -2.0 * i / a->dim);
+                if (!isfinite(turns[i])) tf_fail(c, TF_ERR_NONFINITE, "packed weights must be finite");
+            }
             a->angles = tf_reserve(c, 0, (uint64_t)pairs * 2 * sizeof(float));
             tf_emit(c, TF_DERIVE, (tf_code){.what = TF_DO_ANGLES, .w = turns, .y = a->angles, .k = pairs,
                                             .c = (uint32_t)place->period});

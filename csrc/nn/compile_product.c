@@ -48,7 +48,7 @@ static void finish_lstm(tf_compiler *c, const tf_node_desc *source) {
     tf_emit(c, TF_FINISH,
             (tf_code){.what = TF_DO_LSTM, .format = (uint8_t)node->format, .w = w.w, .scale = w.scale, .x = x,
                       .base = place->state[PRE], .c = place->state[CELL], .y = place->state[INNER],
-                      .rows = blocks_of(hidden), .k = width});
+                      .rows = blocks_of(hidden), .k = width, .spare = (uint8_t)(padded(hidden) - (uint64_t)hidden)});
     if (!projected) return;
     const tf_pick_rule rows = tf_pick_rows(node->width);
     const uint32_t inner = scratch_operand(c, TF_FINISH, place->state[INNER], hidden, node->value[2]);

@@ -16,9 +16,9 @@
  * them cannot overflow a sum, and a number in them that is not finite is refused. Who needs to know where a file comes
  * from compares its SHA-256 with one that came by another way.
  *
- * Up to 8 MiB a file is read into private memory, on huge pages from 512 KiB; a larger one is mapped read-only. A mapped
- * file is replaced by renaming another over it: one that is truncated in place ends the process (SIGBUS), one that is
- * written into changes the answers.
+ * Up to 8 MiB a file is read into private memory, on huge pages from 512 KiB; a larger one is mapped read-only. A
+ * mapped file is replaced by renaming another over it: one that is truncated in place ends the process (SIGBUS), one
+ * that is written into changes the answers.
  *
  * TF_FILE_VERSION is raised whenever tf_plain, the packing or the order of the weights change. There is no conversion:
  * a file is made again from its ONNX model, which takes milliseconds. */

@@ -90,7 +90,7 @@ typedef struct tf_code {
     uint8_t what;       /* tf_do */
     uint8_t format;     /* tf_format */
     uint8_t tail;       /* TF_TAIL_... bits: what GEMV and LSTM do to y afterwards */
-    uint8_t unused;
+    uint8_t spare;      /* LSTM: padding lanes at the end of y. They may hold NaN, so the tail leaves them out */
     uint16_t ring;      /* 1 + index of the ring that x lies in, 0: none */
     uint16_t node;
     float value;
@@ -144,6 +144,7 @@ struct tf_model {
     const uint64_t *traffic;         /* [count][2]: bytes of weights of finish, of derive */
     const char *weights;             /* 64-byte aligned */
     size_t weight_bytes, finish_bytes; /* finish_bytes: where the weights of derive begin */
+    size_t warm_bytes;               /* of the weights of finish, from the first on: what prepare fetches for it */
     size_t session_bytes, kept_at, kept_bytes;
     uint64_t hash;                   /* tf_model_digest */
     size_t plan_bytes;               /* this struct and all it points to except the weights and the note */
@@ -216,5 +217,9 @@ static inline const int32_t *tf_code_corr(const tf_code *code) {
     return (const int32_t *)(code->scale + rows);
 }
 static inline float *tf_code_y(const tf_code *code, tf_session *session) { return tf_at(session, code->y); }
+/* Elements of y that mean something. Behind an LSTM's there may be NaN: 0 times an infinite input. */
+static inline int32_t tf_code_n(const tf_code *code) {
+    return code->what == TF_DO_LSTM ? code->rows * 16 - code->spare : code->rows;
+}
 
 #endif

@@ -20,7 +20,7 @@ TF_HOT uint64_t rows_in(uint64_t steps, uint32_t period) {
 
 TF_HOT void tail(const tf_kernels *kernels, tf_session *session, const tf_code *code) {
     float *y = tf_at(session, code->y);
-    const int32_t n = code->what == TF_DO_LSTM ? code->rows * 16 : code->rows;
+    const int32_t n = tf_code_n(code);
     if (code->tail & TF_TAIL_LOG2E) kernels->scale_f32(y, y, (float)TF_LOG2E, n);
     if (code->tail & TF_TAIL_RELU) kernels->relu_f32(y, y, n);
     if (code->tail & TF_TAIL_ADD) kernels->add_f32(y, tf_at(session, code->c), y, n);
@@ -138,7 +138,7 @@ static void run_mask(tf_session *session, const tf_attention *a, uint64_t next, 
     }
     const uint32_t oldest = next < window ? (uint32_t)next : window - 1; /* age of the oldest row that is seen */
     for (int32_t head = 0; head < a->heads; head++, bias += a->slots) {
-        const float slope = a->slopes != NULL ? (float)((double)a->slopes[head] * 1.4426950408889634) : 0.0f;
+        const float slope = a->slopes != NULL ? (float)((double)a->slopes[head] * TF_LOG2E) : 0.0f;
         for (int32_t slot = 0; slot < a->slots; slot++) bias[slot] = TF_ATTEND_EMPTY;
         const uint32_t before = oldest < cursor ? oldest : cursor;
         for (uint32_t age = 0; age <= before; age++) bias[cursor - age] = -slope * (float)(int32_t)age;
@@ -264,12 +264,23 @@ void tf_step_end(const tf_model *model, tf_session *session) {
     for (int32_t i = 0; i < model->output; i++) y[i] = NAN;
 }
 
+/* Prepare has driven the weights of finish out of the first cache. What finish meets first is fetched again here, where
+ * nobody waits for it: the fetches overlap, while finish would have to wait for each product in turn. */
+static void warm(const tf_model *model) {
+#if defined(__GNUC__)
+    for (size_t at = 0; at < model->warm_bytes; at += TF_LINE) __builtin_prefetch(model->weights + at, 0, 3);
+#else
+    (void)model;
+#endif
+}
+
 void tf_session_prepare(const tf_model *model, tf_session *session) {
     if (session->prepared) return; /* twice would push the same rows twice */
     const uint64_t t = session->steps - 1;
     run(model, session, model->code[TF_PUSH], model->code_count[TF_PUSH], t, 0);
     run(model, session, model->code[TF_DERIVE], model->code_count[TF_DERIVE], t, 0);
     tf_prepare_end(session);
+    warm(model);
 }
 
 void tf_session_finish(const tf_model *model, tf_session *session) {

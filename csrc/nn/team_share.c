@@ -67,7 +67,7 @@ static void product(const tf_model *model, tf_session *session, const tf_code *c
             break;
         default: kernels->lstm_finish_f32((const void *)w, x, base, c, h, blocks, code->k); break;
         }
-        tail(model, session, code, from * 4, to * 4, nan);
+        tail(model, session, code, from * 4, to * 4 < tf_code_n(code) ? to * 4 : tf_code_n(code), nan);
         return;
     }
     float *y = tf_code_y(code, session) + (size_t)from * 16;

@@ -10,8 +10,7 @@
  * One block, addressed by offsets from its start, so that a copy of the bytes (to 64-byte aligned memory) is a copy of
  * the window:
  *
- *     tf_window | input row | answer | sessions | one session that a load tries first | batch | pointers
- * / */
+ *     tf_window | input row | answer | sessions | one session that a load tries first | batch | pointers */
 #include "plan.h"
 
 #include <string.h>

@@ -5,17 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "tengri.h"
-
-static int failures = 0;
-
-#define CHECK(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);                                            \
-            failures++;                                                                                                \
-        }                                                                                                              \
-    } while (0)
 
 /* Counts every allocation of the process; sanitizers bring their own malloc, so there the count is not taken. */
 #if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -288,10 +279,5 @@ int main(void) {
     test_init_refuses();
     test_hostile_and_copies();
     test_no_allocation();
-    if (failures) {
-        fprintf(stderr, "test_features: %d failure(s)\n", failures);
-        return 1;
-    }
-    puts("test_features: ok");
-    return 0;
+    return done("test_features");
 }

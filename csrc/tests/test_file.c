@@ -275,6 +275,35 @@ static void test_damage(const network *n) {
     tf_model_free(model);
 }
 
+/* Weights that are no matrix are looked at as well: tables of positions (here without padding) and angles of RoPE. */
+static void test_not_finite(network *n, int32_t rope) {
+    network_build(n, 0, TF_FORMAT_F32, 1);
+    n->net.count = 0;
+    n->net.input = 16;
+    if (rope) {
+        network_attention(n, TF_MODEL_INPUT, TF_MODEL_INPUT, TF_MODEL_INPUT, 1, 1, 4, TF_POSITION_ROPE);
+    } else {
+        tf_node_desc *d = network_node(n, TF_OP_POSITION, 16, TF_MODEL_INPUT);
+        d->size[0] = 4;
+        d->extra = network_floats(n, 64, 1.0f, 0.0f);
+    }
+    tf_model *model = create(n, TF_ISA_SCALAR);
+    size_t bytes;
+    unsigned char *file = compile(model, &bytes);
+    const uint64_t nan = UINT64_C(0x7FF800007FC00000); /* as a double and as two floats */
+    const size_t weight_bytes = rope ? 8 * sizeof(double) : 64 * sizeof(float);
+    for (size_t at = bytes - weight_bytes; at < bytes; at += sizeof nan) {
+        unsigned char *bad = copy_of(file, bytes);
+        memcpy(bad + at, &nan, sizeof nan);
+        seal(bad);
+        refused(bad, bytes, "finite");
+        free(bad);
+    }
+    free(file);
+    tf_model_free(model);
+    network_free(n);
+}
+
 static tf_status load(const char *path, tf_fault *fault) {
     tf_model *model = NULL;
     const tf_status status = tf_model_load(path, tf_isa_active(), &model, fault);
@@ -354,7 +383,8 @@ static void test_mapped(network *n) {
 static unsigned fuzz_seed = 1;
 static volatile unsigned fuzz_case;
 
-/* Whoever ends the process says in which case: AddressSanitizer, UndefinedBehaviorSanitizer, or a signal without them. */
+/* Whoever ends the process says in which case: AddressSanitizer, UndefinedBehaviorSanitizer, or without them a signal.
+ */
 static void name_case(void) {
     fprintf(stderr, "test_file: TENGRI_FUZZ_SEED=%u TENGRI_FUZZ_CASE=%u\n", fuzz_seed, fuzz_case);
 }
@@ -551,6 +581,8 @@ int main(void) {
         test_paths(&n);
         network_free(&n);
     }
+    test_not_finite(&n, 0);
+    test_not_finite(&n, 1);
     test_mapped(&n);
     CHECK(rmdir(folder) == 0);
     fuzz(seconds != NULL ? strtod(seconds, NULL) : 1.0);

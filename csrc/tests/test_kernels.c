@@ -27,16 +27,20 @@ static void test_table(void) {
         CHECK(info->isas & 1u);
         CHECK(info->op[0] && info->dtype[0] && info->signature[0] == '(' && info->tolerance[0] && info->reference[0]);
         CHECK(tf_kernel_get(i, TF_ISA_SCALAR) != NULL);
-        tf_kernel_function lower = tf_kernel_get(i, TF_ISA_SCALAR);
+        static const int below[TF_ISA_COUNT] = {[TF_ISA_AVXVNNI] = TF_ISA_AVX2,
+                                                [TF_ISA_AVX512] = TF_ISA_AVX2,
+                                                [TF_ISA_AVX512VNNI] = TF_ISA_AVX512,
+                                                [TF_ISA_AVX512BF16] = TF_ISA_AVX512VNNI,
+                                                [TF_ISA_AVX512FP16] = TF_ISA_AVX512BF16};
         for (int isa = 1; isa < TF_ISA_COUNT; isa++) {
             if (!tf_isa_available((tf_isa)isa)) {
                 CHECK(tf_kernel_get(i, (tf_isa)isa) == NULL);
                 continue;
             }
-            tf_kernel_function own = tf_kernel_get(i, (tf_isa)isa);
+            const tf_kernel_function own = tf_kernel_get(i, (tf_isa)isa);
+            const tf_kernel_function lower = tf_kernel_get(i, (tf_isa)below[isa]);
             CHECK(own != NULL);
             CHECK((own != lower) == ((info->isas >> isa & 1u) != 0)); /* its own, or the next lower one's */
-            lower = own;
         }
     }
 }

@@ -153,6 +153,23 @@ static void test_refused_shapes(void) {
     REFUSED(TF_ERR_ARGUMENT, index_of(only(TF_OP_NORM)), "gamma");
 }
 
+/* 16-bit weights of a tanh gate are stored doubled, so their largest is half of the format's; other gates have all. */
+static void test_doubled_weight(int32_t format, float most, float more) {
+    for (int32_t gru = 0; gru < 2; gru++) {
+        start(gru ? 1 : 0, format);
+        tf_node_desc *d = only(gru ? TF_OP_GRU : TF_OP_LSTM);
+        const size_t in = (size_t)(d->input[0] == TF_MODEL_INPUT ? n->net.input : n->node[d->input[0]].width);
+        float *tanh_gate = (float *)d->w.data + 2 * (size_t)d->size[0] * in;
+        tf_model *model;
+        ((float *)d->w.data)[0] = more;
+        *tanh_gate = -most;
+        CHECK(tf_model_create(&n->net, TF_ISA_SCALAR, &model, NULL) == TF_OK);
+        tf_model_free(model);
+        *tanh_gate = -more;
+        REFUSED(TF_ERR_NONFINITE, index_of(d), "16-bit");
+    }
+}
+
 static void test_refused_weights(void) {
     start(0, TF_FORMAT_F32), n->node[1].r.data = NULL;
     REFUSED(TF_ERR_ARGUMENT, 1, "matrix is missing");
@@ -172,6 +189,8 @@ static void test_refused_weights(void) {
     REFUSED(TF_ERR_NONFINITE, 0, "16-bit");
     start(5, TF_FORMAT_BF16), ((float *)n->node[0].w.data)[0] = 3.4e38f;
     REFUSED(TF_ERR_NONFINITE, 0, "16-bit");
+    test_doubled_weight(TF_FORMAT_F16, 32752.0f, 32768.0f);
+    test_doubled_weight(TF_FORMAT_BF16, 0x1.fep+126f, 0x1p+127f);
     start(0, TF_FORMAT_I8), ((int8_t *)n->node[0].w.data)[7] = -128;
     REFUSED(TF_ERR_ARGUMENT, 0, "[-127, 127]");
     start(0, TF_FORMAT_I8), n->node[0].r.scale = NULL;
@@ -459,6 +478,95 @@ static void test_across_isas(void) {
     tf_model_free(first);
 }
 
+/* The answer of a float LSTM and an int8 layer that reads the first `read` of its units, for an infinite input. The
+ * units saturate; their padding lanes become NaN (0 times infinity), which nobody may read. With `nan_at` >= 0 that one
+ * unit is NaN as well. */
+static int answer_is_nan(int32_t format, int32_t units, int32_t read, int32_t nan_at, tf_isa isa) {
+    start(0, format);
+    n->net.count = 0;
+    n->net.input = 1;
+    int32_t x = network_lstm(n, units, units, TF_MODEL_INPUT);
+    float *w = (float *)(uintptr_t)n->node[x].w.data;
+    for (int32_t i = 0; i < 4 * units; i++) w[i] = i % units == nan_at ? 0.0f : 1.0f;
+    if (read < units) {
+        network_node(n, TF_OP_SLICE, read, x);
+        x = n->net.output;
+    }
+    n->format = TF_FORMAT_I8;
+    network_dense(n, 3, x, TF_ACT_NONE);
+    tf_model *model;
+    tf_session *session;
+    CHECK(tf_model_create(&n->net, isa, &model, NULL) == TF_OK);
+    const size_t bytes = tf_model_session_bytes(model);
+    void *memory = network_block_of(bytes);
+    CHECK(tf_session_init(model, memory, bytes, &session) == TF_OK);
+    tf_session_input(session)[0] = INFINITY;
+    tf_session_finish(model, session);
+    const int answer = isnan(tf_session_output(session)[0]);
+    free(memory);
+    tf_model_free(model);
+    return answer;
+}
+
+static void test_infinite_input(void) {
+    for (int isa = 0; isa < TF_ISA_COUNT; isa++)
+        for (int32_t format = TF_FORMAT_F32; format <= TF_FORMAT_BF16 && tf_isa_available((tf_isa)isa); format++) {
+            for (int32_t units = 15; units <= 17; units++)
+                CHECK(!answer_is_nan(format, units, units, -1, (tf_isa)isa));
+            CHECK(!answer_is_nan(format, 20, 17, 18, (tf_isa)isa)); /* NaN that is not read */
+            CHECK(answer_is_nan(format, 20, 17, 16, (tf_isa)isa));
+            CHECK(answer_is_nan(format, 20, 20, 19, (tf_isa)isa));
+        }
+}
+
+/* Numbers that are finite but make scores which are not: NaN in float, any answer at all in int8. */
+static void test_scores_overflow(void) {
+    tf_model *model;
+    tf_fault fault;
+    for (int32_t format = TF_FORMAT_F32; format <= TF_FORMAT_I8; format += TF_FORMAT_I8) {
+        for (int32_t i = 0; i < 3; i++) {
+            static const float SLOPE[3] = {3e38f, -1e38f, 1e37f}; /* times log2(e) and a window of 4 */
+            start(0, format);
+            n->net.count = 0;
+            n->net.input = 8;
+            network_attention(n, TF_MODEL_INPUT, TF_MODEL_INPUT, TF_MODEL_INPUT, 2, 2, 4, TF_POSITION_ALIBI);
+            ((float *)(uintptr_t)n->node[0].extra)[1] = SLOPE[i];
+            const tf_status status = tf_model_create(&n->net, TF_ISA_SCALAR, &model, &fault);
+            CHECK(status == (i < 2 ? TF_ERR_NONFINITE : TF_OK));
+            if (i < 2) CHECK(fault.node == 0 && strstr(fault.rule, "ALiBi") != NULL);
+            tf_model_free(model);
+        }
+        n->node[0].value[3] = 1e35f; /* times log2(e), int8: times 2^14 dim, less the scales of q and k */
+        n->node[0].value[0] = n->node[0].value[1] = 1.0f;
+        CHECK(tf_model_create(&n->net, TF_ISA_SCALAR, &model, &fault) ==
+              (format == TF_FORMAT_I8 ? TF_ERR_NONFINITE : TF_OK));
+        tf_model_free(model);
+    }
+}
+
+/* The angles of RoPE are weights, so their bits must not depend on a processor's or a C library's pow: the digest is
+ * that of every machine. */
+static void test_angles(void) {
+    static const float BASE[5] = {1e-30f, 1.0f, 10000.0f, 1e6f, 3e38f};
+    for (int i = 0; i < 5; i++) {
+        tf_model *model;
+        start(0, TF_FORMAT_F32);
+        n->net.count = 0;
+        n->net.input = 512;
+        network_attention(n, TF_MODEL_INPUT, TF_MODEL_INPUT, TF_MODEL_INPUT, 1, 1, 4, TF_POSITION_ROPE);
+        n->node[0].value[4] = BASE[i];
+        CHECK(tf_model_create(&n->net, TF_ISA_SCALAR, &model, NULL) == TF_OK);
+        CHECK(model->weight_bytes == 256 * sizeof(double));
+        const double *turns = (const double *)(const void *)model->weights;
+        for (int j = 0; j < 256; j++) {
+            const long double truth = powl((long double)BASE[i], -2.0L * j / 512);
+            CHECK(fabsl((long double)turns[j] - truth) <= 2e-14L * truth);
+        }
+        if (i == 2) CHECK(tf_digest(1, turns, 256 * sizeof *turns) == UINT64_C(0x66048ad4f7b63ec6));
+        tf_model_free(model);
+    }
+}
+
 static void test_facts(void) {
     tf_model *model;
     start(7, TF_FORMAT_F32); /* strided by 2, positions for 50 rows */
@@ -497,6 +605,9 @@ int main(void) {
     test_strangers();
     test_across_isas();
     test_facts();
+    test_angles();
+    test_infinite_input();
+    test_scores_overflow();
     for (int32_t kind = 0; kind < NETWORK_KINDS; kind++)
         for (int32_t format = 0; format < NETWORK_FORMATS; format++) {
             tf_model *model;

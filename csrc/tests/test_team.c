@@ -1,13 +1,16 @@
 /* A team gives the bits of one thread: big models of several shapes in every format, one to three helpers, awake,
  * asleep, waking; several models and sessions in turn on one team; a model with nothing to share. Under
  * ThreadSanitizer (make tsan) no access is unordered. */
-#define _DEFAULT_SOURCE
+#define _GNU_SOURCE
 #include "check.h"
 #include "networks.h"
 
 #include "nn/team.h"
 
+#include <sched.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { STEPS = 12 };
 
@@ -154,6 +157,78 @@ static void test_schedule(void) {
     network_free(&n);
 }
 
+/* More threads than cores: the caller goes on alone, and now and then tries again. */
+static void test_crowd(const network *n) {
+#ifdef __linux__
+    cpu_set_t ours, one;
+    if (sched_getaffinity(0, sizeof ours, &ours) != 0) return;
+    CPU_ZERO(&one);
+    for (size_t cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; cpu++)
+        if (CPU_ISSET(cpu, &ours)) CPU_SET(cpu, &one);
+    CHECK(sched_setaffinity(0, sizeof one, &one) == 0); /* helpers inherit it */
+    tf_team *team = NULL;
+    twin t;
+    CHECK(tf_team_create(3, NULL, UINT64_C(1000000000), &team) == TF_OK);
+    if (team != NULL && start(&t, n, tf_isa_active())) {
+        for (int32_t i = 0; i < 400; i++) step(team, &t, i % 4 != 3);
+        stop(&t);
+    }
+    tf_team_free(team);
+    CHECK(sched_setaffinity(0, sizeof ours, &ours) == 0);
+#else
+    (void)n;
+#endif
+}
+
+/* A child of fork has no helpers: it steps alone, and frees the team without waiting for them. */
+static void test_fork(const network *n) {
+    tf_team *team = NULL;
+    twin t;
+    if (!start(&t, n, tf_isa_active())) return;
+    CHECK(tf_team_create(1, NULL, UINT64_C(1000000000), &team) == TF_OK);
+    for (int32_t i = 0; i < 4; i++) step(team, &t, 1);
+    const pid_t child = fork();
+    if (child == 0) {
+        alarm(20); /* whoever waits for a helper would wait for ever */
+        const int before = failures;
+        for (int32_t i = 0; i < 4; i++) step(team, &t, 1);
+        tf_team_free(team);
+        _exit(failures == before ? 0 : 1);
+    }
+    int how = 1;
+    CHECK(child > 0 && waitpid(child, &how, 0) == child && how == 0);
+    for (int32_t i = 0; i < 4; i++) step(team, &t, 1);
+    tf_team_free(team);
+    stop(&t);
+}
+
+/* Padding lanes of an LSTM are NaN after an infinite input; no share of its row may see them. */
+static void test_padding(void) {
+    static network n;
+    tf_team *team = NULL;
+    twin t;
+    build(&n, 0, TF_FORMAT_F32);
+    n.net.count = 0;
+    const int32_t x = network_lstm(&n, 250, 250, TF_MODEL_INPUT);
+    n.format = TF_FORMAT_I8;
+    network_dense(&n, 3, x, TF_ACT_NONE);
+    CHECK(tf_team_create(2, NULL, UINT64_C(1000000000), &team) == TF_OK);
+    float *w = (float *)(uintptr_t)n.node[x].w.data;
+    for (int32_t i = 0; i < 4 * 250 * n.net.input; i++) w[i] = 1.0f; /* a negative one would meet +inf: NaN by right */
+    if (start(&t, &n, tf_isa_active())) {
+        for (size_t j = 0; j < t.in; j++) tf_session_input(t.team)[j] = tf_session_input(t.alone)[j] = INFINITY;
+        tf_team_finish(team, t.model, t.team);
+        tf_session_finish(t.model, t.alone);
+        for (size_t j = 0; j < t.out; j++) {
+            CHECK(isfinite(tf_session_output(t.team)[j]));
+            CHECK(tf_session_output(t.team)[j] - tf_session_output(t.alone)[j] == 0.0f);
+        }
+        stop(&t);
+    }
+    tf_team_free(team);
+    network_free(&n);
+}
+
 static void test_arguments(void) {
     tf_team *team = (tf_team *)&team;
     CHECK(tf_team_create(0, NULL, 0, &team) == TF_ERR_ARGUMENT && team == NULL);
@@ -172,8 +247,14 @@ static void test_arguments(void) {
 
 int main(void) {
     static network n;
+    CHECK(tf_isa_select(NULL) == TF_OK);
     test_arguments();
     test_schedule();
+    test_padding();
+    build(&n, 0, TF_FORMAT_F32);
+    test_crowd(&n);
+    test_fork(&n);
+    network_free(&n);
     const int32_t cpu[1] = {0};
     static const uint64_t PATIENCE[3] = {2000000000, 200000, 0};
     for (int isa = 0; isa < TF_ISA_COUNT; isa++) {

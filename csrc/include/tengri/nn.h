@@ -137,7 +137,8 @@ tf_isa tf_model_isa(const tf_model *model);
 uint64_t tf_model_hash(const tf_model *model); /* of shapes, formats and weights, the same on every instruction set */
 int32_t tf_model_input_size(const tf_model *model);
 int32_t tf_model_output_size(const tf_model *model);
-int32_t tf_model_period(const tf_model *model);       /* steps between two new answers: the product of the strides */
+/* Steps between two new answers: the product of the strides on the way, the lowest common multiple of several ways. */
+int32_t tf_model_period(const tf_model *model);
 int32_t tf_model_max_steps(const tf_model *model);    /* steps after reset for which positions exist; 0: no limit */
 size_t tf_model_bytes(const tf_model *model);         /* packed weights and plan */
 size_t tf_model_session_bytes(const tf_model *model); /* exact */
@@ -197,7 +198,9 @@ tf_status tf_window_load(tf_window *window, const void *in, size_t bytes);
 
 /* One large model sharded over cores: `workers` helper threads, pinned to `cpus` (NULL: not pinned), which spin for
  * `spin_ns` after the last work and then sleep. The answers are those of one thread, bit for bit. Worth it from about
- * 0.5 MB of weights. One caller at a time. */
+ * 0.5 MB of weights, and only where each worker and the caller have a core of their own: a team that finds itself
+ * waiting for a core lets its helpers sleep and the caller works alone for a while. So does a forked child, always. One
+ * caller at a time. */
 typedef struct tf_team tf_team;
 tf_status tf_team_create(int32_t workers, const int32_t *cpus, uint64_t spin_ns, tf_team **out);
 void tf_team_free(tf_team *team);
@@ -206,7 +209,8 @@ void tf_team_prepare(tf_team *team, const tf_model *model, tf_session *session);
 
 /* Compiled models (.tgp): the plan and the packed weights, versioned, hashed and bounds-checked, for any instruction
  * set. `note` is free text that travels along (at most 64 KiB). tf_model_open borrows `data` (64-byte aligned) for the
- * model's life; tf_model_load maps the file read-only. */
+ * model's life. tf_model_load reads a file of up to 8 MiB into memory and maps a larger one read-only: replace such a
+ * file by renaming another over it, because truncating it in place ends the process (SIGBUS). */
 size_t tf_model_file_bytes(const tf_model *model, size_t note_bytes);
 tf_status tf_model_write(const tf_model *model, const char *note, size_t note_bytes, void *out, size_t bytes);
 tf_status tf_model_open(const void *data, size_t bytes, tf_isa isa, tf_model **out, tf_fault *fault);
