@@ -28,7 +28,8 @@ help: ## this list
 	@echo
 	@awk -F ':[^#]*## ' '/^[a-z][a-z-]*:[^#]*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "Variables: PYTHON=/path/to/python  CC=/path/to/cc  ARGS=\"-k gate\" (test)  BENCH=gate (bench)  MINUTES=2 (soak, fuzz)  PREFIX=/usr/local (install-lib)"
+	@echo "Variables: PYTHON=/path/to/python  CC=/path/to/cc  ARGS=\"-k gate\" (test)  BENCH=gate (bench)"
+	@echo "           MINUTES=2 (soak, fuzz)  PREFIX=/usr/local (install-lib)"
 
 .PHONY: lib
 lib: ## libtengri, the C library without Python: static, shared and tengri.pc in build/lib (docs/c_api.md)

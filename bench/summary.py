@@ -70,13 +70,13 @@ class Row:
 def load(path: Path) -> dict[str, Any]:
     """Read one results file, or all those of a folder; of two results for one bench the later file name wins.
 
-    In a folder, what the soak and the tails left (their ``kind`` says so) is passed over.
+    In a folder, what soak, tails and accuracy left (their ``kind`` says so) is passed over.
     """
     merged: dict[str, Any] = {}
     for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
         try:
             data = json.loads(file.read_bytes())
-            if path.is_dir() and data.get("kind") in {"soak", "tails"}:
+            if path.is_dir() and data.get("kind") in {"soak", "tails", "accuracy"}:
                 continue
             found = {bench["fullname"]: bench for bench in (*merged.get("benchmarks", ()), *data["benchmarks"])}
         except OSError as error:

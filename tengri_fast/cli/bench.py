@@ -50,9 +50,9 @@ class Contestant:
               help="The model.toml that turns market data into rows [default: the model's own].")  # fmt: skip
 @click.option("--format", "formats", multiple=True, type=click.Choice(["fp32", "fp16", "bf16", "int8", "int8a16"]),
               help="Of ours; may be given several times [default: all that the model allows].")  # fmt: skip
-@click.option("--steps", type=click.IntRange(min=100), default=20_000, show_default=True,
+@click.option("--steps", type=click.IntRange(100, 10_000_000), default=20_000, show_default=True,
               help="Steps of a back-to-back row; the slow circumstances take a share of them.")  # fmt: skip
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True,
+@click.option("--rounds", type=click.IntRange(1, 1_000), default=5, show_default=True,
               help="Every row is timed once in each round, so that disturbances meet all.")  # fmt: skip
 @click.option("--rivals/--no-rivals", default=True, show_default=True, help="Time other runtimes too.")
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of text.")
@@ -98,10 +98,10 @@ def line_up(
     network: Network, rows: npt.NDArray[np.float32], formats: Sequence[str], steps: int, rivals: bool
 ) -> tuple[list[Contestant], list[str]]:
     """Everything that will be timed, and why something will not be."""
+    from tengri_fast.cli.rivals import RIVALS, missing
     from tengri_fast.errors import ModelLoadingError, NeuralIntegrationError
     from tengri_fast.inference import Model
     from tengri_fast.inference.machine import canary_times, noop_times
-    from tengri_fast.inference.rivals import RIVALS, missing
 
     notes: list[str] = []
     found = [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["LoadedNetwork", "RowSplit", "load_network", "load_rows", "resolve_model", "split_rows"]
 
 MARKET = ("quotes", "trades", "depth")
+RUN = 16
+"""Rows that follow each other in both the calibration and the held-out rows show that these overlap."""
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -124,6 +128,8 @@ def load_rows(paths: Sequence[Path], features: Path | None, width: int) -> list[
     for stem in market:
         assert features is not None
         stretches.append(_market(market[stem], features))
+    if paths and not sum(len(rows) for rows in stretches):
+        raise ConfigurationError(f"`{paths[0]}` must hold rows, held none")
     for number, rows in enumerate(stretches):
         if rows.ndim != 2 or rows.shape[1] != width:
             raise ConfigurationError(f"rows {number} must have {width} features, have shape {list(rows.shape)}")
@@ -136,7 +142,12 @@ def _arrays(path: Path, width: int) -> list[FloatArray]:
             return [_table(path)]
         if path.suffix == ".npy":
             found = [np.load(path, allow_pickle=False)]
+            if not isinstance(found[0], np.ndarray):
+                raise ValueError("it holds several arrays, as a .npz file")
         elif path.suffix == ".npz":
+            with open(path, "rb") as file:
+                if file.read(2) != b"PK":
+                    raise ValueError("it is no zip archive")
             with np.load(path, allow_pickle=False) as stored:
                 names = list(stored.files)
                 numbered = sorted((n for n in names if n[:1] == "x" and n[1:].isdigit()), key=lambda n: int(n[1:]))
@@ -150,13 +161,14 @@ def _arrays(path: Path, width: int) -> list[FloatArray]:
             raise ConfigurationError(f"`{path}` must be .npy, .npz or .parquet, was {path.suffix or 'without suffix'}")
     except FileNotFoundError:
         raise ConfigurationError(f"`{path}` must exist, does not") from None
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigurationError(f"`{path}` cannot be read as arrays: {error}") from None
     out: list[FloatArray] = []
     for array in found:
         if array.dtype.kind not in "fiu" or array.ndim not in (2, 3):
             raise ConfigurationError(f"`{path}` must hold numbers [T, {width}], held {array.dtype} {list(array.shape)}")
-        rows = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # rows beyond float32 are infinite, and refused by place
+            rows = array.astype(np.float32)
         out += [rows] if rows.ndim == 2 else list(rows)
     return out
 
@@ -169,14 +181,17 @@ def _table(path: Path) -> FloatArray:
         raise MissingExtraError("pyarrow", "data", "reading Parquet") from None
     try:
         table: Any = parquet.read_table(path)
-    except arrow.ArrowInvalid as error:
+    except (arrow.ArrowException, OSError) as error:
         raise ConfigurationError(f"`{path}` cannot be read as Parquet: {error}") from None
     columns = []
     for name in table.column_names:
         values = table.column(name).to_numpy()
         if values.dtype.kind not in "fiu":
             raise ConfigurationError(f"`{path}`: column `{name}` must hold numbers, holds {values.dtype}")
-        columns.append(values.astype(np.float32))
+        with np.errstate(over="ignore"):
+            columns.append(values.astype(np.float32))
+    if not columns:
+        raise ConfigurationError(f"`{path}` must have a column for each feature, has none")
     return np.ascontiguousarray(np.stack(columns, axis=1))
 
 
@@ -199,6 +214,16 @@ def _market(files: dict[str, Path], features: Path) -> FloatArray:
     return np.ascontiguousarray(rows[out.ready])
 
 
+def _runs(part: FloatArray) -> Iterator[bytes]:
+    """Hashes of all stretches of so many rows that follow each other and are not all the same one."""
+    rows = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(part)]
+    length = min(RUN, len(rows))
+    for start in range(len(rows) - length + 1 if rows else 0):
+        some = rows[start : start + length]
+        if len(set(some)) > 1 or length < RUN:
+            yield b"".join(some)
+
+
 def split_rows(calibration: Sequence[FloatArray], held_out: Sequence[FloatArray], share: float) -> RowSplit:
     """Calibration rows and held-out rows.
 
@@ -217,9 +242,11 @@ def split_rows(calibration: Sequence[FloatArray], held_out: Sequence[FloatArray]
     """
     total = sum(len(part) for part in calibration)
     if held_out:
-        known = {part.tobytes() for part in calibration}
-        if any(part.tobytes() in known for part in held_out):
-            raise ConfigurationError("the held-out rows must not be calibration rows, but a stretch is in both")
+        known = {run for part in calibration for run in _runs(part)}
+        if any(run in known for part in held_out for run in _runs(part)):
+            raise ConfigurationError(
+                f"the held-out rows must not be calibration rows, but {RUN} rows in a row are in both"
+            )
         count = sum(len(part) for part in held_out)
         return RowSplit(list(calibration), list(held_out), f"{total:,} rows to calibrate, {count:,} held out, as given")
     if not 0.0 < share < 1.0:

@@ -3,7 +3,8 @@
 Both networks run over rows that calibration has not seen, from reset, and their answers are compared:
 
 * *error*: largest and rms difference; *relative error* is the rms difference over the rms of the reference's answers
-  about their means, so that a large constant does not hide a lost signal.
+  about their means, so that a large constant does not hide a lost signal. Of several heads the worst counts, so that a
+  head of large numbers does not hide a lost one of small numbers.
 * *decision flips*: share of the rows whose largest output is another one (for an answer of width 1: whose sign is
   another one; for grouped softmax heads: in any group).
 * *calibration shift*: confidence is the largest softmax probability. The shift is the mean difference of the two
@@ -11,7 +12,8 @@ Both networks run over rows that calibration has not seen, from reset, and their
   difference within the bin, weighted by rows: an expected calibration error with the reference in place of the truth.
   For answers that are probabilities, or logits; not defined for width 1.
 
-A network that exceeds a limit is refused. Limits are part of the report.
+A network that exceeds a limit is refused. Limits are part of the report. So is one that was not put to the test: the
+held-out rows are those it was calibrated on, or the reference itself answers with a constant or not with numbers.
 """
 
 from __future__ import annotations
@@ -194,15 +196,36 @@ def _runners(before: Network, after: Network) -> tuple[list[Callable[[FloatArray
     return [lambda x, m=model: np.asarray(m.run_window(x), np.float64) for model in models], ""  # type: ignore[misc]
 
 
-def _heads(network: Network, y: Rows) -> tuple[list[Rows], bool]:
-    """The answer as heads that each decide, and whether they hold probabilities."""
+def _heads(network: Network, y: Rows) -> list[Rows]:
+    """The answer as heads that each decide."""
     layer: Any = network.nodes[network.output].layer
     if layer.activation == "softmax":
-        return np.split(y, getattr(layer, "softmax_groups", 1), axis=1), True
+        return np.split(y, getattr(layer, "softmax_groups", 1), axis=1)
     widths = [width for _, width in network.outputs]
     if len(widths) > 1 and sum(widths) == y.shape[1]:
-        return np.split(y, np.cumsum(widths)[:-1], axis=1), False
-    return [y], False
+        return np.split(y, np.cumsum(widths)[:-1], axis=1)
+    return [y]
+
+
+def _relative_error(before: Sequence[Rows], after: Sequence[Rows]) -> float:
+    """rms error over the spread of the head for which it is largest; a head that never moves is held to all of them."""
+    whole = float(np.sqrt(np.mean(np.concatenate([(y - y.mean(axis=0)) ** 2 for y in before], axis=1))))
+    found = []
+    for y, z in zip(before, after, strict=True):
+        rms = float(np.sqrt(np.mean((z - y) ** 2)))
+        spread = float(np.sqrt(np.mean((y - y.mean(axis=0)) ** 2))) or whole
+        found.append(rms / spread if spread else (0.0 if rms == 0.0 else float("inf")))
+    return float(np.max(found))  # NaN stays NaN, and no limit is met
+
+
+def _probable(y: Rows) -> bool:
+    """Whether rows are probabilities already, wherever in the network they became so."""
+    return bool((y >= 0.0).all() and (np.abs(y.sum(axis=1) - 1.0) < 1e-3).all())
+
+
+def _confidence(y: Rows, probable: bool) -> npt.NDArray[np.float64]:
+    """The largest probability of each row."""
+    return np.asarray((y if probable else _softmax(y)).max(axis=1))
 
 
 def _softmax(x: Rows) -> Rows:
@@ -217,8 +240,7 @@ def _judge(
     error = np.abs(z - y)
     finite = bool(np.isfinite(z).all())
     rms = float(np.sqrt(np.mean(error**2)))
-    spread = float(np.sqrt(np.mean((y - y.mean(axis=0)) ** 2)))
-    relative = rms / spread if spread else (0.0 if rms == 0.0 else float("inf"))
+    relative = _relative_error(_heads(before, y), _heads(before, z))
     flips = flipped = None
     shift = conf_before = conf_after = None
     bins: tuple[tuple[float, int, float, float], ...] = ()
@@ -226,8 +248,7 @@ def _judge(
         changed = (np.sign(y) != np.sign(z)).any(axis=1)
         flips, flipped = float(changed.mean()), int(changed.sum())
     elif decision == "argmax":
-        heads, probable = _heads(before, y)
-        pairs = list(zip(heads, _heads(before, z)[0], strict=True))
+        pairs = list(zip(_heads(before, y), _heads(before, z), strict=True))
         wide = [(a, b) for a, b in pairs if a.shape[1] > 1]
         narrow = [(a, b) for a, b in pairs if a.shape[1] == 1]
         changed = np.zeros(len(y), bool)
@@ -236,13 +257,21 @@ def _judge(
         for a, b in narrow:
             changed |= (np.sign(a) != np.sign(b))[:, 0]
         flips, flipped = float(changed.mean()), int(changed.sum())
-        if wide and finite:
-            p = np.concatenate([(a if probable else _softmax(a)).max(axis=1) for a, _ in wide])
-            q = np.concatenate([(b if probable else _softmax(b)).max(axis=1) for _, b in wide])
+        if wide and finite and np.isfinite(y).all():
+            probable = [_probable(a) for a, _ in wide]
+            p = np.concatenate([_confidence(a, done) for (a, _), done in zip(wide, probable, strict=True)])
+            q = np.concatenate([_confidence(b, done) for (_, b), done in zip(wide, probable, strict=True)])
             conf_before, conf_after = float(p.mean()), float(q.mean())
             bins = _bins(p, q)
             shift = sum(count * abs(b - a) for _, count, a, b in bins) / len(p)
     refusals = [] if finite else ["the answers must be finite on the held-out rows, were not"]
+    if not np.isfinite(y).all():
+        refusals.append("the reference's answers must be finite on the held-out rows, were not")
+    elif not np.ptp(y, axis=0).any():
+        refusals.append("the reference's answers must vary over the held-out rows, were constant")
+    digest = rows_sha256(parts)
+    if digest in (after.metadata.get("calibration_sha256"), after.metadata.get("pruning_rows_sha256")):
+        refusals.append("the held-out rows must not be those of the calibration, were the same")
     largest = float(error.max())
     for name, value, text in (
         ("flips", flips, "decision flips"),
@@ -257,7 +286,7 @@ def _judge(
     (bytes_before, count_before), (bytes_after, count_after) = weight_bytes(before), weight_bytes(after)
     quantiles = (0.5, 0.9, 0.99, 0.999, 1.0)
     return Acceptance(
-        not refusals, tuple(refusals), limits, "reference" if note else "native", note, len(y), rows_sha256(parts),
+        not refusals, tuple(refusals), limits, "reference" if note else "native", note, len(y), digest,
         decision, largest, rms, relative, flips, flipped, conf_before, conf_after, shift, bins,
         tuple((q, float(np.quantile(error, q))) for q in quantiles), sizes[0], sizes[1], bytes_before, bytes_after,
         count_before, count_after, *latency,

@@ -134,15 +134,15 @@ class _Native:
         from tengri_fast.inference.session import Model
 
         isa, format_ = options.pop("isa", None), options.pop("format", None)
-        for other in ("window", "disabled_optimizers"):  # a native session streams, and has no graph optimisers
-            options.pop(other, None)
+        window = options.pop("window", None)
+        options.pop("disabled_optimizers", None)  # there are no graph optimisers here
         _refuse(self.name, options)
         if _is_compiled(source):
             model = Model.from_compiled(source, isa=isa)
             if format_ not in (None, model.format):
                 raise ModelLoadingError(f"`format` of a compiled model must be {model.format}, was {format_!r}")
             return model
-        return Model.from_onnx(source, isa=isa, format=format_)
+        return Model.from_onnx(source, isa=isa, format=format_, window=window)
 
 
 class _OnnxRuntime:
@@ -228,9 +228,12 @@ def get_backend(name: str) -> Backend:
     Raises
     ------
     ConfigurationError
-        If nobody registered it; the text lists the names there are.
+        If nobody registered it (the text lists the names there are), or the package that announces it fails.
     """
-    found = _discover(name)
+    try:
+        found = _discover(name)
+    except Exception as error:  # a plug-in's own code ran
+        raise ConfigurationError(f"backend `{name}` cannot be loaded: {type(error).__name__}: {error}") from error
     if found is None:
         raise ConfigurationError(f"`backend` must be one of {', '.join(_names())}, was {name!r}")
     return found
@@ -292,9 +295,10 @@ def load_model(source: Source, backend: str = "auto", **options: Any) -> Inferen
         "native", "onnxruntime", a registered name, or "auto": native, and ONNX Runtime if the native engine
         declines; ``model.declined`` then says why.
     **options
-        ``isa`` and ``format`` for the native engine; ``window`` (number of rows that a session recomputes per step, for
-        a graph with an open time axis and no state inputs) and ``disabled_optimizers`` for ONNX Runtime. Each backend
-        passes over the other's.
+        ``isa`` and ``format`` for the native engine, ``disabled_optimizers`` for ONNX Runtime; each passes over the
+        other's. ``window`` is for a graph with an open time axis and no state inputs: natively the rows that a layer
+        attends to or pools over where the graph takes all of them, on ONNX Runtime the rows that a session recomputes
+        per step.
 
     Raises
     ------
@@ -313,8 +317,10 @@ def load_model(source: Source, backend: str = "auto", **options: Any) -> Inferen
         if _is_compiled(source):
             raise
         declined = str(error)
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise ModelLoadingError(f"{declined}, which is not installed: pip install 'tengri_fast[onnx]'")
+        if importlib.util.find_spec("onnxruntime") is None:
+            if not declined.endswith("ONNX Runtime instead"):  # missing, damaged, or nothing that another could run
+                raise
+            raise ModelLoadingError(f"{declined}, which is not installed: pip install 'tengri_fast[onnx]'") from None
     from tengri_fast.inference.ort import OrtModel
 
     try:

@@ -163,7 +163,7 @@ cdef dict read_note(const tf_model *ptr):
             "sha256": str(note["sha256"]),
             "output_mode": "last" if note["output_mode"] == "last" else "every",
         }
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return facts
     if sum(wide for _, wide in found["outputs"]) != width or min(wide for _, wide in found["outputs"]) < 1:
         found["outputs"] = ()

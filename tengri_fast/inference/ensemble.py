@@ -44,7 +44,7 @@ class Ensemble:
     method : {"mean", "weighted", "stacked"}
         How the outputs become one.
     weights : sequence of float, optional
-        One per member, finite and > 0; for "weighted", and only then.
+        One per member, within 1e-100 and 1e100; for "weighted", and only then.
     stacker : Network or Model, optional
         For "stacked", and only then: reads the members' outputs one after another; layers without state.
     temperatures : sequence of float, optional
@@ -90,7 +90,8 @@ class Ensemble:
         if method == "weighted" and weights is None:
             raise ConfigurationError('`weights` must be given for `method` "weighted", was None')
         self.weights = _numbers("weights", [1.0] * count if weights is None else weights, count, positive=True)
-        self.temperatures = _numbers("temperatures", temperatures or [0.0] * count, count, positive=False)
+        degrees = [0.0] * count if temperatures is None else temperatures
+        self.temperatures = _numbers("temperatures", degrees, count, positive=False)
         first = next(iter(self.members.values()))
         self.input_size = first.input_size
         self.stacker = self._stacker(stacker)
@@ -189,9 +190,14 @@ class Ensemble:
 
 
 def _numbers(field: str, values: Sequence[float], count: int, *, positive: bool) -> tuple[float, ...]:
-    found = tuple(float(value) for value in values)
+    try:
+        found = tuple(float(value) for value in values)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigurationError(f"`{field}` must hold numbers, was {values!r} ({error})") from None
     if len(found) != count:
         raise ConfigurationError(f"`{field}` must have one entry per member ({count}), had {len(found)}")
     if not all(math.isfinite(value) and (value > 0 or (value == 0 and not positive)) for value in found):
         raise ConfigurationError(f"`{field}` must be finite and {'> 0' if positive else '>= 0'}, was {list(found)}")
+    if positive and not all(1e-100 <= value <= 1e100 for value in found):  # beyond, a weighted sum may overflow
+        raise ConfigurationError(f"`{field}` must lie within 1e-100 and 1e100, was {list(found)}")
     return found

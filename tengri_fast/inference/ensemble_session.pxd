@@ -19,6 +19,7 @@ cdef struct tf_member:
     float *answer           # where its (calibrated) output stands in the stacked row
     int32_t size
     int32_t healthy
+    int32_t broken          # its prepare failed: out until it is reset
     double weight
     double temperature      # 0: the output as it is
     uint64_t steps
@@ -48,6 +49,7 @@ cdef class EnsembleSession:
     cdef bint stacked       # the stacker's prepare is due
     cdef int bind(self, object model, list sessions) except -1
     cdef int run_other(self, int32_t i) except -1
+    cdef int prepare_other(self, int32_t i) except -1
     cdef void judge(self, tf_member *member, const float *y) noexcept nogil
     cdef void combine(self) noexcept nogil
     cdef int run_finish(self) except -1

@@ -113,7 +113,8 @@ cdef class EnsembleSession:
     Notes
     -----
     A member whose output is not finite, or that raises InferenceFailed, is left out of a mean and counted; health is
-    judged at each step. A recurrent member whose state holds NaN stays out until :meth:`reset` or :meth:`reset_member`.
+    judged at each step. A recurrent member whose state holds NaN stays out until :meth:`reset` or :meth:`reset_member`,
+    and so does one whose `prepare` raised InferenceFailed.
     With no healthy member, or any unhealthy one under a stacker, the answer is NaN.
     """
 
@@ -168,6 +169,18 @@ cdef class EnsembleSession:
         self.judge(member, <const float *> cnp.PyArray_DATA(<cnp.ndarray> y))
         return 0
 
+    cdef int prepare_other(self, int32_t i) except -1:
+        """Prepare of a member on another backend. One that fails has lost its place in the stream and stays out."""
+        if self.members[i].broken:
+            return 0
+        try:
+            self.sessions[i].prepare()
+        except InferenceFailed as error:
+            self.errors[i] = str(error)
+            self.members[i].healthy = 0
+            self.members[i].broken = 1
+        return 0
+
     cdef void judge(self, tf_member *member, const float *y) noexcept nogil:
         """Takes over an output if it is finite, calibrated where that was asked for."""
         cdef int32_t j
@@ -217,6 +230,8 @@ cdef class EnsembleSession:
                 memcpy(member.input, self.input_ptr, self.inputs * sizeof(float))
                 tf_window_finish(member.window)
                 self.judge(member, member.output)
+            elif member.broken:
+                member.healthy = 0
             else:
                 self.run_other(i)
             note_time(&member.finish, tf_timer_ticks() - start)
@@ -247,7 +262,7 @@ cdef class EnsembleSession:
             elif member.window is not NULL:
                 tf_window_prepare(member.window)
             else:
-                self.sessions[i].prepare()
+                self.prepare_other(i)
             note_time(&member.prepare, tf_timer_ticks() - start)
         if self.stacked:
             tf_session_prepare(self.stacker.model.ptr, self.stacker.ptr)
@@ -283,6 +298,7 @@ cdef class EnsembleSession:
         for i in range(self.count):
             self.sessions[i].reset()
             self.members[i].healthy = 1
+            self.members[i].broken = 0
             self.errors[i] = None
         memset(self.output_ptr, 0, self.outputs * sizeof(float))
 
@@ -291,6 +307,7 @@ cdef class EnsembleSession:
         i = self.index(name)
         self.sessions[i].reset()
         self.members[<int> i].healthy = 1
+        self.members[<int> i].broken = 0
         self.errors[i] = None
 
     def index(self, name):
@@ -353,6 +370,7 @@ cdef class EnsembleSession:
         memcpy(other.block.ptr, self.block.ptr, self.block.size)
         for i in range(self.count):
             other.members[i].healthy = self.members[i].healthy
+            other.members[i].broken = self.members[i].broken
         other.errors = list(self.errors)
         return other
 
@@ -404,7 +422,7 @@ cdef class EnsembleSession:
                 healthy.append(well)
                 states.append(body[at:at + size])
                 at += size
-        except struct.error:
+        except (struct.error, OverflowError):
             at = -1
         if at != len(body):
             raise InferenceFailed("`data` must be a session saved by this ensemble, was truncated")
@@ -417,6 +435,7 @@ cdef class EnsembleSession:
         cdef int32_t i
         for i in range(self.count):
             self.members[i].healthy = healthy[i]
+            self.members[i].broken = 0
 
     def __reduce__(self):
         raise TypeError("an EnsembleSession cannot be pickled: use to_bytes() and from_bytes()")

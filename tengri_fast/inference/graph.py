@@ -11,7 +11,7 @@ What cannot be evaluated is named: node, operator, what was expected. It runs on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from tengri_fast.errors import ModelLoadingError
 from tengri_fast.inference.graph_lower import lower
 from tengri_fast.inference.graph_states import States, clocks_of
-from tengri_fast.inference.graph_values import LOST, Array, Budget, Decline, Tensor, steps_of
+from tengri_fast.inference.graph_values import LOST, NOWHERE, Array, Budget, Decline, Tensor, steps_of
 from tengri_fast.inference.graph_walk import INSTEAD, Failure, Reading, Walk, readings
 from tengri_fast.inference.network import Network
 from tengri_fast.inference.onnx_reader import Graph, ValueInfo, parse
@@ -31,6 +31,8 @@ MIN_OPSET, MAX_OPSET = 9, 26
 LENGTHS = (7, 40, 300, 1_100)
 """Lengths tried for an open time axis: longer ones only where a window or a kernel reaches over all of a shorter
 one."""
+_FLOATING = (1, 10, 11, 16)
+"""ONNX types float32, float16, float64 and bfloat16."""
 MORE = 4
 """The second length with which a network is confirmed is this much longer."""
 
@@ -62,7 +64,8 @@ def read_network(data: bytes, *, window: int | None = None) -> Network:
     if "tengri.network" in graph.metadata:
         from tengri_fast.inference.canonical_reader import read_canonical
 
-        found = read_canonical(data, graph)
+        with np.errstate(all="ignore"):  # constants of a damaged file may be anything
+            found = read_canonical(data, graph)
         if found is not None:
             return found
     return _read(graph, window)[0]
@@ -71,12 +74,24 @@ def read_network(data: bytes, *, window: int | None = None) -> Network:
 def _check(graph: Graph, window: int | None) -> None:
     if not MIN_OPSET <= graph.opset <= MAX_OPSET:
         raise ModelLoadingError(f"ONNX operator set must be {MIN_OPSET} to {MAX_OPSET}, was {graph.opset}; {INSTEAD}")
+    if window is not None and (isinstance(window, bool) or not isinstance(window, int | np.integer)):
+        raise ModelLoadingError(f"`window` must be a whole number, was {window!r}")
     if window is not None and window < 1:
         raise ModelLoadingError(f"`window` must be >= 1, was {window}")
     if not graph.outputs:
         raise ModelLoadingError("ONNX file: the graph has no output; truncated?")
     if not graph.inputs:
         raise ModelLoadingError("ONNX file: the graph has no input; truncated?")
+    known = {*graph.tensors, *(info.name for info in graph.inputs)}
+    if len(known) < len(graph.tensors) + len(graph.inputs):
+        raise ModelLoadingError("ONNX file: two inputs have the same name")
+    for index, node in enumerate(graph.nodes):
+        for name in filter(None, node.outputs):
+            if name in known:
+                raise ModelLoadingError(
+                    f"{node.label(index)}: output `{name}` must have a name of its own, has another's"
+                )
+            known.add(name)
 
 
 def _read(graph: Graph, window: int | None) -> tuple[Network, Reading]:
@@ -85,6 +100,10 @@ def _read(graph: Graph, window: int | None) -> tuple[Network, Reading]:
     if info.shape is None or not 2 <= len(info.shape) <= 4:
         raise ModelLoadingError(
             f"input `{info.name}`: expected a tensor of 2 to 4 axes with a known number of features; {INSTEAD}"
+        )
+    if info.type not in (0, *_FLOATING):
+        raise ModelLoadingError(
+            f"input `{info.name}`: expected a floating point type, was ONNX type {info.type}; {INSTEAD}"
         )
     step = len(graph.inputs) > 1
     failures: list[tuple[Reading, Failure]] = []
@@ -101,15 +120,23 @@ def _read(graph: Graph, window: int | None) -> tuple[Network, Reading]:
         )
     likely = _guess(graph)  # the failure under the likely reading says most, else the one that came furthest
     failures.sort(key=lambda f: ((f[0].time, f[0].batch) != (likely.time, likely.batch), -f[1].index))
-    raise ModelLoadingError(f"{failures[0][1]}; {INSTEAD}") from failures[0][1]
+    reason = str(failures[0][1])
+    raise ModelLoadingError(reason if NOWHERE in reason else f"{reason}; {INSTEAD}") from failures[0][1]
 
 
 def _with(graph: Graph, reading: Reading, window: int | None, budget: Budget, *, step: bool) -> Network:
     shape = graph.inputs[0].shape or []
     size = None if reading.time is None else shape[reading.time]
+    wider = replace(reading, entries=reading.entries + 1)  # so that a slice of the batch is not all of it by chance
     if step or reading.time is None or (isinstance(size, int) and size > 0):
-        return _once(graph, reading, 1, window, budget, open_=False)
+        found = _once(graph, reading, 1, window, budget, open_=False).network
+        if not step and reading.batch is not None and not isinstance(shape[reading.batch], int):
+            other = _once(graph, wider, 1, window, budget, open_=False).network
+            if found.sha256() != other.sha256():
+                raise Failure("the network depends on the size of the batch", len(graph.nodes))
+        return found
     failure: Failure | None = None
+    refused: Failure | None = None
     for length in LENGTHS:
         try:
             first = _once(graph, reading, length, window, budget, open_=True)
@@ -118,16 +145,55 @@ def _with(graph: Graph, reading: Reading, window: int | None, budget: Budget, *,
                 failure = error
             if error.short:
                 continue
-            raise failure from None
-        second = _once(graph, reading, length + MORE, window, budget, open_=True)
-        if first.sha256() != second.sha256():
+            raise refused or failure from None
+        second = _once(graph, wider, length + MORE, window, budget, open_=True)
+        if first.network.sha256() != second.network.sha256():
             raise Failure("the network depends on the length of the window", len(graph.nodes))
-        return first
-    assert failure is not None
-    raise failure
+        if first.assumed:
+            try:
+                _confirm(graph, reading, first, window, budget)
+            except Failure as error:  # a longer input may show a window of the graph's own
+                refused = refused or error
+                continue
+        return first.network
+    ended = refused or failure
+    assert ended is not None
+    raise ended
 
 
-def _once(graph: Graph, reading: Reading, steps: int, window: int | None, budget: Budget, *, open_: bool) -> Network:
+def _confirm(graph: Graph, reading: Reading, found: _Found, window: int | None, budget: Budget) -> None:
+    """Evaluates over the whole window that was assumed and, if the graph goes on, a little more.
+
+    Where all rows of a short input were attended to or pooled over, a mask that ends or bends beyond them has not
+    shown itself yet. One entry of the batch is enough: that entries stay apart is known by now.
+    """
+    network = found.network
+    steps = found.assumed + MORE
+    if network.max_steps:
+        steps = min(steps, network.max_steps)
+    try:
+        longest = _once(graph, replace(reading, entries=1), steps, window, budget, open_=True).network
+    except Failure as failure:
+        reason = f"over {steps} steps, for a window of {found.assumed}: {failure}"
+        if "elements" in str(failure):
+            reason += "; say a shorter `window`"
+        raise Failure(reason, failure.index) from failure
+    if longest.sha256() != network.sha256():
+        raise Failure(
+            f"expected all rows of a window of {found.assumed} to be treated as those of a shorter one are, was not so "
+            f"over {steps} steps",
+            len(graph.nodes),
+        )
+
+
+@dataclass(frozen=True)
+class _Found:
+    network: Network
+    assumed: int
+    """The longest window that the graph left open and `window` or a table of positions decided; 0: none."""
+
+
+def _once(graph: Graph, reading: Reading, steps: int, window: int | None, budget: Budget, *, open_: bool) -> _Found:
     """One evaluation; for a step with a clock (a count of rows seen) one when it stands, confirmed by earlier ones."""
     try:
         clocks = clocks_of(graph, reading, budget) if len(graph.inputs) > 1 else []
@@ -137,12 +203,12 @@ def _once(graph: Graph, reading: Reading, steps: int, window: int | None, budget
         return _network(*_settled(Walk(graph, reading, steps, budget, open=open_)), window)
     last = len(clocks) - 1
     final, states = _settled(Walk(graph, reading, steps, budget, clocks=clocks[last], now=last))
-    network = _network(final, states, window)
+    found = _network(final, states, window)
     for now in sorted({0, min(1, last), last // 2}):
         early = _settled(Walk(graph, reading, steps, budget, clocks=clocks[now], now=now, known=final.masks))
-        if _network(*early, window).sha256() != network.sha256():
+        if _network(*early, window).network.sha256() != found.network.sha256():
             raise Failure("the network depends on the number of steps since reset", len(graph.nodes))
-    return network
+    return found
 
 
 def _settled(walk: Walk) -> tuple[Walk, States]:
@@ -166,7 +232,7 @@ class _Answer:
     mode: str
 
 
-def _network(walk: Walk, states: States, window: int | None) -> Network:
+def _network(walk: Walk, states: States, window: int | None) -> _Found:
     graph = walk.graph
     last = len(graph.nodes)
     answers: list[tuple[str, _Answer]] = []
@@ -186,10 +252,11 @@ def _network(walk: Walk, states: States, window: int | None) -> Network:
         lowered = lower(walk.builder, cols, tables, window, open_=walk.open)
         outputs = tuple((name, int(answer.cols.size)) for name, answer in answers)
         metadata = {k[7:]: v for k, v in graph.metadata.items() if k.startswith("tengri.")}
-        return Network(
+        network = Network(
             tuple(lowered.nodes), walk.builder.operations[0].width, lowered.output, modes.pop(),
             outputs if len(outputs) > 1 else (), {k: v for k, v in metadata.items() if k not in _WRITTEN},
         )  # fmt: skip
+        return _Found(network, lowered.assumed)
     except Decline as decline:
         raise Failure(str(decline), last, short="known length" in str(decline)) from decline
     except ModelLoadingError as error:
@@ -218,6 +285,8 @@ def _answer(walk: Walk, name: str, value: Tensor) -> _Answer:
         if not _along_one_axis(number.reshape(value.shape)):
             raise Decline(f"output `{name}`: expected {what} along one axis, found them mixed with the features")
     entries, starts = np.unique(entry, return_index=True)
+    if len(entries) != walk.entries:
+        raise Decline(f"output `{name}`: expected every entry of the batch, found {len(entries)} of {walk.entries}")
     by_entry = [col[entry == e] for e in entries]
     if np.any(np.diff(starts) < 0) or any(not np.array_equal(by_entry[0], other) for other in by_entry[1:]):
         raise Decline(f"output `{name}`: expected every entry of the batch to be treated alike, in its order")
@@ -262,6 +331,8 @@ class Signature:
     """Axis of a window's steps."""
     batch_axis: int | None = 0
     """Axis of the batch; None if there is none."""
+    last_only: bool = False
+    """Whether a window is known to give one answer, at its end; an axis of its length is one of features then."""
 
     def feed(self, rows: npt.ArrayLike, batch: int = 1) -> npt.NDArray[np.float32]:
         """Rows [T, features] in the shape of the first input, repeated for each entry of the batch."""
@@ -286,7 +357,7 @@ class Signature:
         """An output as rows of the first entry of the batch: [steps, features], or [1, features] for the last one
         only."""
         shape = y.shape
-        if self.kind == "window" and steps > 1:
+        if self.kind == "window" and steps > 1 and not self.last_only:
             for axis in dict.fromkeys((min(self.time_axis, y.ndim - 1), *range(y.ndim))):
                 if shape[axis] == steps and (self.batch_axis is None or axis != self.batch_axis or y.ndim == 1):
                     moved = np.moveaxis(y, axis, 0)
@@ -324,12 +395,27 @@ def signature(data: bytes) -> Signature:
     if not 2 <= rank <= 4:
         raise ModelLoadingError(f"input `{inputs[0].name}` must have 2 to 4 axes, has {rank}")
     try:
-        reading = _read(graph, 64)[1]
+        network, reading = _read(graph, 64)
+        last_only = network.output_mode == "last"
     except ModelLoadingError:
         reading = _guess(graph)
+        last_only = _ends(inputs[0], outputs[0], reading)
     if reading.time is None:
         return Signature("row", inputs, outputs)
-    return Signature("window", inputs, outputs, reading.time, reading.batch)
+    return Signature("window", inputs, outputs, reading.time, reading.batch, last_only)
+
+
+def _ends(info: ValueInfo, result: ValueInfo, reading: Reading) -> bool:
+    """Whether an output is said to have no axis of steps, where that of the input is open.
+
+    Exporters bake lengths in and still promise open ones, so another number there is no proof, but 1 is.
+    """
+    if reading.time is None or info.shape is None or isinstance(info.shape[reading.time], int) or not result.shape:
+        return False
+    batch = None if reading.batch is None else info.shape[reading.batch]
+    if any(not isinstance(size, int) and (size is None or size != batch) for size in result.shape):
+        return False
+    return len(result.shape) < len(info.shape) or result.shape[reading.time] == 1 or result.shape[reading.time] == batch
 
 
 def _guess(graph: Graph) -> Reading:

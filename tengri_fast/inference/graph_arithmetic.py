@@ -22,6 +22,7 @@ from tengri_fast.inference.graph_values import (
     Value,
     Weights,
     as_array,
+    layout,
     steps_of,
 )
 from tengri_fast.inference.onnx_reader import Node
@@ -122,7 +123,7 @@ def _clip(walk: Walk, node: Node, arguments: list[Value]) -> list[Value]:
     low, high = _bounds(node, arguments)
     value = arguments[0]
     if isinstance(value, Tensor):
-        if low != 0 or (high is not None and high < 3e38):
+        if low != 0 or (high is not None and not high >= 3e38):
             raise Decline(f"expected to clip at 0 from below only, as ReLU, was [{low}, {high}]")
         return [lift(walk, value, "unary", keeps_zero=True, function="relu")]
     array = as_array(value, "the input")
@@ -136,7 +137,10 @@ def _extreme(function: Any, low: bool) -> Callable[..., list[Value]]:
             others = [as_array(v, "all but one input") for v in arguments if not isinstance(v, Tensor)]
             if low or len(tensors) != 1 or len(others) != 1 or others[0].any():
                 raise Decline("expected Max(x, 0), as ReLU")
-            return [lift(walk, tensors[0], "unary", keeps_zero=True, function="relu")]
+            made = lift(walk, tensors[0], "unary", keeps_zero=True, function="relu")
+            shape = np.broadcast_shapes(made.shape, others[0].shape)
+            walk.builder.spend(int(np.prod(shape, dtype=object)))
+            return [layout(made, lambda a: np.broadcast_to(a, shape))]
         result = as_array(arguments[0], "every input")
         for value in arguments[1:]:
             result = function(result, as_array(value, "every input"))
@@ -381,7 +385,7 @@ def _where(walk: Walk, node: Node, arguments: list[Value]) -> list[Value]:
             return [value]
         if value.shares:
             raise Decline("expected a mask before the softmax, found one after it")
-        if len(np.broadcast_shapes(keep.shape, value.shape)) > len(value.shape) or np.max(fill) > FAR:
+        if len(np.broadcast_shapes(keep.shape, value.shape)) > len(value.shape) or not np.max(fill) <= FAR:
             raise Decline(f"expected masked scores to become {FAR:g} or less, was {np.max(fill):g}")
         return [replace(value, bias=np.where(keep, value.bias, -np.inf))]
     if isinstance(a, Tensor) or isinstance(b, Tensor):

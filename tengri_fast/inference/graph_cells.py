@@ -8,7 +8,18 @@ import numpy as np
 
 from tengri_fast.inference.graph_layout import argument
 from tengri_fast.inference.graph_linear import groups_of, matrix_of
-from tengri_fast.inference.graph_values import BATCH, ZERO, Array, Decline, Tensor, Value, Weights, as_array, steps_of
+from tengri_fast.inference.graph_values import (
+    BATCH,
+    NOWHERE,
+    ZERO,
+    Array,
+    Decline,
+    Tensor,
+    Value,
+    Weights,
+    as_array,
+    steps_of,
+)
 from tengri_fast.inference.onnx_reader import Node
 
 if TYPE_CHECKING:
@@ -93,7 +104,8 @@ def _initial(walk: Walk, value: Value, name: str, size: int) -> Array | None:
     shape = as_array(value, name).shape if not isinstance(value, Tensor) else value.shape
     if len(shape) != 3 or shape[2] != size:
         raise Decline(
-            f"expected {name} of {size} units, has shape {list(shape)} (PyTorch writes `proj_size` wrongly)"
+            f"expected {name} of {size} units, has shape {list(shape)} (PyTorch writes `proj_size` wrongly: {NOWHERE}; "
+            "export a single step with the projection written out)"
         )
     if isinstance(value, Tensor):
         if (value.col == ZERO).all():

@@ -148,7 +148,7 @@ def _matmul(walk: Walk, node: Node, arguments: list[Value]) -> list[Value]:
         weights = matrix_of(b, "the weights")
         if len(weights.shape) != 2:
             lead = [d for d in weights.shape[:-2] if d != 1]
-            if len(weights.shape) < 2 or lead:
+            if len(weights.shape) < 2 or lead or len(weights.shape) > len(a.shape):
                 raise Decline(f"expected weights of two dimensions, have shape {list(weights.shape)}")
             parts = [
                 None if p is None else p.reshape(p.shape[-2:]) for p in (weights.array, weights.values, weights.scale)
@@ -432,6 +432,10 @@ def _reduce(function: str) -> Any:
         value = arguments[0]
         given = argument(arguments, 1)
         axes = node.attributes.get("axes") if given is None else integers(given, "`axes`")
+        if not axes:  # none given: all of them, or on demand none
+            if node.attributes.get("noop_with_empty_axes"):
+                return [value]
+            axes = None
         if not isinstance(value, Tensor):
             return [_reduced_constant(function, as_array(value, "the input"), axes, node.attributes.get("keepdims"))]
         rank = len(value.shape)
@@ -585,18 +589,24 @@ def _quantize(walk: Walk, node: Node, arguments: list[Value]) -> list[Value]:
     if not isinstance(value, Tensor) or scale.size != 1 or not scale.reshape(-1)[0] > 0 or not np.isfinite(scale).all():
         raise Decline("expected one positive scale for something computed from the input")
     number = float(scale.reshape(-1)[0])
-    return [lift(walk, value, "quant", keeps_zero=True, scale=number, form=forms[kind.name], open=True)]
+    made = lift(walk, value, "quant", keeps_zero=True, scale=number, form=forms[kind.name])
+    return [lift(walk, made, "integer", keeps_zero=True)]  # until it is dequantised, nothing else may read it
 
 
 def _dequantize(walk: Walk, node: Node, arguments: list[Value]) -> list[Value]:
     value, scale = arguments[0], as_array(arguments[1], "the scale").astype(np.float32)
     kind = _zero_point(arguments)
     if isinstance(value, Tensor):
-        owner = walk.builder.owner(np.unique(value.col[value.col >= 0]))
-        fits = owner is not None and owner.kind == "quant" and scale.size == 1
-        if not fits or owner is None or float(scale.reshape(-1)[0]) != owner.params["scale"]:
+        held = value.col >= 0
+        integer = walk.builder.owner(np.unique(value.col[held]))
+        if integer is None or integer.kind != "integer" or scale.size != 1:
+            raise Decline("expected a value that was quantised just before, and one scale")
+        col = value.col.copy()
+        col[held] = integer.cols[0][col[held] - integer.base]
+        quant = walk.builder.owner(col[held])
+        if quant is None or float(scale.reshape(-1)[0]) != quant.params["scale"]:
             raise Decline("expected the scale with which the value was quantised")
-        return [value]
+        return [Tensor(col, value.row)]
     array = as_array(value, "the weights")
     if array.dtype != np.int8 or kind not in (np.int8, np.uint8):
         raise Decline(f"expected int8 weights, was {array.dtype}")

@@ -21,6 +21,8 @@ __all__ = ["Lowered", "lower"]
 
 MAX_PIECES = 64
 QUANTISED = ("int8", "int8a16")
+NOWHERE = -2
+"""Index of an operation that is part of the layers that read it."""
 
 
 @dataclass
@@ -29,6 +31,8 @@ class Lowered:
 
     nodes: list[Node] = field(default_factory=list)
     output: int = INPUT
+    assumed: int = 0
+    """The longest window that the graph left open; 0: it said all of them."""
 
 
 def lower(builder: Builder, answer: Array, tables: list[Array], window: int | None, *, open_: bool) -> Lowered:
@@ -263,6 +267,8 @@ class _Lowering:
         made = self.builder.owner(run)
         assert made is not None
         index = self.emitted[made.base]
+        if index == NOWHERE:
+            raise Decline(f"`{made.name}`: expected a quantised row to meet int8 weights only, found another reader")
         if run.size == made.width:
             return index
         key = (int(run[0]), int(run[-1]), -run.size)
@@ -326,7 +332,7 @@ class _Lowering:
         rule = getattr(self, f"_{made.kind}", None)
         if rule is None:
             what = {
-                "quant": "a quantised row that meets no quantised weights",
+                "integer": "a quantised row that is not dequantised",
                 "state": f"a use of the state `{made.name}` that is no LSTM, GRU, ring or cache",
                 "cell": "a cell state that is read",
                 "mean": "a mean over features that is no norm",
@@ -350,7 +356,7 @@ class _Lowering:
         )
 
     def _quant(self, made: Operation) -> int:
-        return -2  # belongs to the layers that read it
+        return NOWHERE  # belongs to the layers that read it
 
     def _linear(self, made: Operation) -> int:
         p = made.params
@@ -476,10 +482,10 @@ class _Lowering:
     def resolved(self, made: Operation, window: int) -> int:
         if window:
             return window
-        if self.window is not None:
-            return self.window
-        if self.limit is not None:
-            return self.limit
+        found = self.limit if self.window is None else self.window
+        if found is not None:
+            self.result.assumed = max(self.result.assumed, found)
+            return found
         raise Decline(
             f"`{made.name}`: expected a window of known length, found all rows of an open time axis: export with a "
             "fixed number of steps, mask all but the last rows, or say `window`"

@@ -102,9 +102,18 @@ def _polynomial(builder: Builder, cols: Array, variable: Array, depth: int = 8) 
     return out
 
 
-def _same(found: Polynomial, wanted: Polynomial) -> bool:
+def _same(found: Polynomial, wanted: Polynomial, unit: Array) -> bool:
+    """Whether two polynomials in x are one; coefficients are compared as those of a polynomial in ``unit * x``, for a
+    small factor would make every coefficient of a high power small.
+    """
     zero = np.zeros(1)
-    return all(np.allclose(found.get(p, zero), wanted.get(p, zero), rtol=TOLERANCE, atol=TOLERANCE) for p in range(4))
+    return all(
+        np.all(
+            np.abs(found.get(p, zero) - wanted.get(p, zero))
+            <= TOLERANCE * (np.abs(wanted.get(p, zero)) + np.abs(unit) ** p)
+        )
+        for p in range(4)
+    )
 
 
 def _gelu(walk: Walk, x: Array, gate: Array) -> Array | None:
@@ -130,7 +139,7 @@ def _gelu(walk: Walk, x: Array, gate: Array) -> Array | None:
                 wanted = {p: TANH_LINEAR * TANH_CUBIC * c for p, c in cubic.items()}
                 wanted[0] = wanted[0] + TANH_LINEAR * b
                 wanted[1] = wanted[1] + TANH_LINEAR * a
-            if not _same(found, wanted):
+            if not _same(found, wanted, a):
                 continue
             argument = variable
             if not ((a == 1).all() and (b == 0).all()):

@@ -226,7 +226,10 @@ class States:
             varied = [v for _, v in sorted(made.params.items()) if isinstance(v, np.ndarray)]
             for i in range(made.width):
                 key = (made.kind, fixed, *(int(c[i]) for c in operands), *(float(v[i]) for v in varied))
-                self.alias[made.base + i] = known.setdefault(key, made.base + i)
+                column = made.base + i
+                first = known.setdefault(key, int(self.alias[column]))
+                if self.alias[column] == column:  # else it is tied to a cell already
+                    self.alias[column] = first
         for made in self.builder.operations:
             made.cols = tuple(self.alias[c] for c in made.cols)
 

@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BATCH", "LOST", "MAX_CONSTANT", "ZERO", "Budget", "Builder", "Decline", "Operation", "Scores", "Tensor",
-    "Unknown",
-           "Value", "Weights", "as_array", "layout", "steps_of"]  # fmt: skip
+__all__ = ["BATCH", "LOST", "MAX_CONSTANT", "NOWHERE", "ZERO", "Budget", "Builder", "Decline", "Operation", "Scores",
+           "Tensor", "Unknown", "Value", "Weights", "as_array", "layout", "steps_of"]  # fmt: skip
 
 Array = npt.NDArray[Any]
 Integers = npt.NDArray[np.int64]
@@ -35,6 +34,8 @@ MAX_CONSTANT = 1 << 24
 MAX_WORK = 1 << 28
 """Most elements of all values together, over all evaluations of one file."""
 MAX_OPERATIONS = 4_096
+NOWHERE = "no runtime takes it"
+"""Words of a reason for which there is no other runtime either."""
 
 
 class Decline(Exception):

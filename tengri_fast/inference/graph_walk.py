@@ -139,6 +139,8 @@ class Walk:
     noted: str = ""
     """Where rows were first lost, to be said if the answer needs them."""
     label: str = ""
+    entries: int = 1
+    """Size of the batch."""
 
     def __post_init__(self) -> None:
         self.builder = Builder(self.budget)
@@ -176,6 +178,7 @@ class Walk:
             self.steps = 1
         if batch is not None and not shape[batch]:
             shape[batch] = self.reading.entries
+        self.entries = 1 if batch is None else shape[batch]
         width = int(np.prod([d for i, d in enumerate(shape) if i not in (time, batch)], dtype=object))
         try:
             self.builder.spend(int(np.prod(shape, dtype=object)))

@@ -21,6 +21,10 @@ __all__ = ["FORMATS", "INPUT", "Matrix8", "Network", "Node", "chain"]
 
 FORMATS = ("fp32", "fp16", "bf16", "int8", "int8a16")
 """Number formats in the order of the C enum."""
+SCALE_RANGE = (1e-37, 1e37)
+"""What an activation scale, or a product of scales, may be: it and its reciprocal are normal float32 numbers, also
+after a gate's factor of 2 log2(e).
+"""
 INPUT = -1
 """As an entry of :attr:`Node.inputs`: the network's input row."""
 LARGEST = {"fp16": 65504.0, "bf16": 3.3895e38}
@@ -122,8 +126,32 @@ class Node:
             if key == "projection" and getattr(self.layer, "projection", None) is None:
                 continue
             scale = self.scales.get(key, 0.0)
-            if not (np.isfinite(scale) and scale > 0):
-                raise ModelLoadingError(f"layer `{name}`: scale `{key}` must be finite and > 0, was {scale}")
+            if not SCALE_RANGE[0] <= scale <= SCALE_RANGE[1]:
+                raise ModelLoadingError(
+                    f"layer `{name}`: scale `{key}` must be finite and > 0, within {SCALE_RANGE[0]:g} and "
+                    f"{SCALE_RANGE[1]:g}, was {scale}"
+                )
+        self._check_products()
+
+    def _check_products(self) -> None:
+        """The engine multiplies scales with each other in advance; a product must be a float32 of full precision."""
+        name = self.layer.name
+        if isinstance(self.layer, AttentionLayer):
+            product = abs(self.layer.scale) * self.scales["q"] * self.scales["k"]
+            if not SCALE_RANGE[0] <= product <= SCALE_RANGE[1]:
+                raise ModelLoadingError(
+                    f"layer `{name}`: `scale` times the scales `q` and `k` must lie within {SCALE_RANGE[0]:g} and "
+                    f"{SCALE_RANGE[1]:g}, was {product:g}"
+                )
+        for key, attribute in (("input", "w"), ("state", "r"), ("projection", "projection")):
+            matrix = self.matrices.get(attribute)
+            if matrix is not None and key in self.scales:
+                product = float(matrix.scale.max()) * self.scales[key]
+                if not product <= SCALE_RANGE[1]:
+                    raise ModelLoadingError(
+                        f"layer `{name}`: scale `{key}` times those of `{attribute}` must be at most "
+                        f"{SCALE_RANGE[1]:g}, was {product:g}"
+                    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,13 +279,21 @@ class Network:
         """Hash of wiring, formats, shapes and weights."""
         digest = hashlib.sha256(f"{self.input_size} {self.output};".encode())
         for node in self.nodes:
-            digest.update(f"{node.layer.kind} {node.inputs} {node.format} {sorted(node.scales.items())};".encode())
+            scales = [(key, float(scale)) for key, scale in sorted(node.scales.items())]
+            digest.update(f"{node.layer.kind} {tuple(map(int, node.inputs))} {node.format} {scales};".encode())
             for name, value in _content(node.layer):
-                digest.update(f"{name}=".encode())
-                digest.update(value.tobytes() if isinstance(value, np.ndarray) else str(value).encode())
+                digest.update(_labelled(name, value))
             for name, matrix in sorted(node.matrices.items()):
-                digest.update(name.encode() + matrix.values.tobytes() + matrix.scale.tobytes())
+                digest.update(_labelled(name, matrix.values) + _labelled(f"{name}.scale", matrix.scale))
         return digest.hexdigest()
+
+
+def _labelled(name: str, value: object) -> bytes:
+    """A field with its type and size, so that no two lists of fields read alike."""
+    if isinstance(value, np.ndarray):
+        return f"{name}={value.dtype.str}{value.shape};".encode() + value.tobytes()
+    text = str(value.item() if isinstance(value, np.generic) else value)
+    return f"{name}={len(text)}:{text};".encode()
 
 
 def _content(layer: Layer) -> Iterator[tuple[str, object]]:

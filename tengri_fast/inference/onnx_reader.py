@@ -56,6 +56,8 @@ class ValueInfo:
 
     name: str
     shape: list[int | str | None] | None
+    type: int = 0
+    """ONNX's number for the type of the elements; 0: not said."""
 
 
 @dataclass
@@ -356,13 +358,18 @@ def _value_info(reader: _Reader, span: Any, where: str) -> ValueInfo:
                 if kind != 1:
                     continue
                 _expect(kind_wire, (BYTES,), f"{where}.type", kind_at)
-                info.shape = _shape(reader, kind_value, f"{where}.type.tensor_type")
+                info.shape, info.type = _shape(reader, kind_value, f"{where}.type.tensor_type")
     return info
 
 
-def _shape(reader: _Reader, span: Any, where: str) -> list[int | str | None] | None:
+def _shape(reader: _Reader, span: Any, where: str) -> tuple[list[int | str | None] | None, int]:
+    """Shape and type of the elements."""
     shape: list[int | str | None] | None = None
+    code = 0
     for number, wire, value, at in reader.fields(span, where):
+        if number == 1:
+            _expect(wire, (VARINT,), f"{where}.elem_type", at)
+            code = value
         if number != 2:
             continue
         _expect(wire, (BYTES,), where, at)
@@ -382,7 +389,7 @@ def _shape(reader: _Reader, span: Any, where: str) -> list[int | str | None] | N
             shape.append(entry)
             if len(shape) > MAX_RANK:
                 raise ModelLoadingError(f"ONNX file: {where}.shape has more than {MAX_RANK} dimensions")
-    return shape
+    return shape, code
 
 
 def _property(reader: _Reader, span: Any) -> tuple[str, str]:

@@ -56,7 +56,11 @@ class Model:
     def traffic(self) -> tuple[NodeTraffic, ...]: ...
     @staticmethod
     def from_onnx(
-        source: str | os.PathLike[str] | bytes, *, isa: str | None = None, format: str | None = None
+        source: str | os.PathLike[str] | bytes,
+        *,
+        isa: str | None = None,
+        format: str | None = None,
+        window: int | None = None,
     ) -> Model: ...
     @staticmethod
     def from_network(network: Network, *, isa: str | None = None) -> Model: ...

@@ -142,7 +142,7 @@ cdef class Model:
         tf_model_free(self.ptr)
 
     @staticmethod
-    def from_onnx(source, *, isa=None, format=None):
+    def from_onnx(source, *, isa=None, format=None, window=None):
         """Read an ONNX file or its bytes.
 
         Parameters
@@ -154,6 +154,10 @@ cdef class Model:
         format : str, optional
             "fp16" or "bf16" stores the weights of a float model in 16 bits. Default: as the file has them; the integer
             formats are made by quantisation, which needs data.
+        window : int, optional
+            Rows that a layer attends to or pools over, the newest included, where the graph takes all rows of an open
+            time axis; without it such a graph is declined. Each layer keeps so many rows, so the answer of a stream
+            depends on more of them when several layers follow each other; :meth:`windowed` cuts exactly.
 
         Raises
         ------
@@ -165,7 +169,7 @@ cdef class Model:
         from tengri_fast.inference.onnx_reader import read_source
 
         data = read_source(source)
-        network = read_network(data)
+        network = read_network(data, window=window)
         if format is not None and format != network.format:
             network = network.converted(format)
         return build(network, hashlib.sha256(data).hexdigest(), isa)

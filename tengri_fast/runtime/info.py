@@ -35,6 +35,7 @@ EXTRAS = {
     "tensorrt": ("tensorrt",),
     "gpu": ("cuda-bindings",),
     "pycuda": ("pycuda",),
+    "rivals": ("openvino",),
 }
 VERSIONS = ("numpy", "numba", "msgspec", "click", "rich", "nautilus_trader", "onnxruntime", "pyarrow")
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import tomllib
+import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -206,6 +208,10 @@ def _check(spec: ModelSpec, path: Path) -> None:
             raise _fail(path, f"`normalisation.{name}` must be finite, was {list(values)}")
     if not all(v > 0 for v in spec.normalisation.scale):
         raise _fail(path, f"`normalisation.scale` must be > 0, was {list(spec.normalisation.scale)}")
+    for name, value in (("golden.tolerance", spec.golden.tolerance), ("calibration.temperature",
+                        spec.calibration.temperature)):  # fmt: skip
+        if not math.isfinite(value):
+            raise _fail(path, f"`{name}` must be finite, was {value}")
     out = spec.outputs
     if out.kind == "return":
         if not (math.isfinite(out.sigma_bps) and out.sigma_bps > 0):
@@ -271,7 +277,7 @@ def _read_golden(spec: ModelSpec, path: Path, width: int, outputs: int) -> tuple
             y = np.ascontiguousarray(stored["y"], dtype=np.float64)
     except FileNotFoundError:
         raise _fail(path, f"`golden.path` must exist, was {spec.golden.path!r}") from None
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except (OSError, KeyError, ValueError, EOFError, TypeError, IndexError, zipfile.BadZipFile, zlib.error) as error:
         raise _fail(path, f"`golden.path` {spec.golden.path!r} must hold arrays x and y: {error}") from None
     if x.ndim != 2 or x.shape[1] != width or y.shape != (x.shape[0], outputs) or x.shape[0] == 0:
         raise _fail(path, f"`golden.path` must hold x [T, {width}] and y [T, {outputs}], held {x.shape} and {y.shape}")
@@ -297,9 +303,10 @@ def _read_model(spec: ModelSpec, path: Path, data: bytes) -> Model:
         if spec.onnx.endswith(".tgp"):
             model = Model.from_compiled(data)
         else:
-            model = Model.from_onnx(data)
+            window = spec.window if spec.state == "windowed" else None  # for a graph over all rows of an open axis
+            model = Model.from_onnx(data, window=window)
             if model.format == "fp32" and spec.precision in ("fp16", "bf16"):
-                model = Model.from_onnx(data, format=spec.precision)
+                model = Model.from_onnx(data, format=spec.precision, window=window)
     except ModelLoadingError as error:
         raise _fail(path, f"{spec.onnx}: {error}") from error
     # A quantised model may keep a layer in float32: its precision is that of the others.

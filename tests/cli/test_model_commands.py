@@ -180,7 +180,7 @@ def test_quantize_a_model_of_the_zoo_on_market_data(tmp_path):
         (("--calibration", "few.npy"), "must hold at least 64 rows, held 5"),
         (("--calibration", "nan.npy"), "must be finite, was nan in row 3, column 1"),
         (("--calibration", "wide.npy"), r"must have 5 features, have shape [100, 6]"),
-        (("--calibration", "rows.npy", "--held-out", "rows.npy"), "a stretch is in both"),
+        (("--calibration", "rows.npy", "--held-out", "rows.npy"), "16 rows in a row are in both"),
         (("--calibration", "rows.npy", "--split", "1.5"), "`split` must lie in (0, 1), was 1.5"),
         (("--calibration", "text.npy"), "cannot be read as arrays"),
         (("--calibration", "rows.csv"), "must be .npy, .npz or .parquet, was .csv"),
@@ -544,8 +544,8 @@ def test_bench_runs_absolute_positions_windowed(place):
 
 
 def test_rivals_answer_as_we_do():
+    from tengri_fast.cli.rivals import RIVALS, missing
     from tengri_fast.inference.evaluate import evaluate
-    from tengri_fast.inference.rivals import RIVALS, missing
 
     x = rows(40)
     measured = 0

@@ -437,6 +437,27 @@ def test_installed_package_announces_a_backend(tmp_path: Path) -> None:
     assert out.strip() == "[0.0, 2.0, 6.0] [1.0, 3.0, 7.0]"
 
 
+def test_a_plug_in_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Entry:
+        name = "gone"
+
+        def load(self) -> Any:
+            raise ModuleNotFoundError("No module named 'gone'")
+
+    monkeypatch.setattr(backends.importlib.metadata, "entry_points", lambda group, name=None: [Entry()])
+    with pytest.raises(ConfigurationError, match="backend `gone` cannot be loaded: ModuleNotFoundError: No module"):
+        load_model(FIXTURES / "mlp.script.onnx", backend="gone")
+
+
+@pytest.mark.parametrize("source", [b"", b"no model at all", "gone.onnx"])
+def test_without_onnx_runtime_damage_is_still_called_damage(monkeypatch: pytest.MonkeyPatch, source: Any) -> None:
+    """It is not a matter of installing something."""
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModelLoadingError) as caught:
+        load_model(source)
+    assert "install" not in str(caught.value)
+
+
 def test_broken_plug_in_is_a_row_with_a_reason() -> None:
     class Broken(Toy):
         name = "broken"

@@ -244,6 +244,35 @@ def test_a_failing_foreign_member_is_left_out(members: dict[str, Model]) -> None
     assert np.array_equal(first.step(x[2]), second.step(x[2]))
 
 
+class LosingSession(ForeignSession):
+    def prepare(self) -> None:
+        if self.input[0] > 50:
+            raise InferenceFailed("lost its place")
+        super().prepare()
+
+
+def test_a_member_that_fails_between_two_rows_stays_out(members: dict[str, Model]) -> None:
+    """Its state did not move with the stream, so later answers of it would be of another history."""
+    foreign = Foreign()
+    foreign.session = lambda: LosingSession(foreign)  # type: ignore[method-assign]
+    session = Ensemble({"foreign": foreign, "lstm": members["lstm"]}).session()
+    x = rows(6, 20)
+    x[1, 0] = 60
+    y = np.array([session.step(row) for row in x])
+    alone = members["lstm"].run_window(x)
+    assert np.array_equal(y[2:], alone[2:])
+    assert not np.array_equal(y[:2], alone[:2])
+    assert session.healthy == {"foreign": False, "lstm": True}
+    assert session.left_out == {"foreign": 4, "lstm": 0}
+    assert session.last_errors == {"foreign": "lost its place"}
+    twin = session.copy()
+    assert np.array_equal(twin.step(x[2]), session.step(x[2]))
+    assert twin.healthy["foreign"] is False
+    session.reset_member("foreign")
+    session.step(x[2])
+    assert session.healthy == {"foreign": True, "lstm": True}
+
+
 def test_latencies_are_accounted(members: dict[str, Model]) -> None:
     session = Ensemble({**members, "foreign": Foreign()}).session()
     for row in rows(50, 20):
@@ -306,7 +335,11 @@ def test_wrong_ensembles_are_named(members: dict[str, Model]) -> None:
         (members, {"weights": [1] * 4}, '`weights` must be given for "weighted" only'),
         (members, {"method": "weighted", "weights": [1, 2]}, r"one entry per member \(4\), had 2"),
         (members, {"method": "weighted", "weights": [1, 2, 0, 1]}, "finite and > 0"),
+        (members, {"method": "weighted", "weights": [1, 2, 1e308, 1e308]}, "must lie within 1e-100 and 1e100"),
+        (members, {"method": "weighted", "weights": ["a", 1, 1, 1]}, "`weights` must hold numbers"),
         (members, {"temperatures": [1, 1, 1, float("nan")]}, "finite and >= 0"),
+        (members, {"temperatures": []}, r"one entry per member \(4\), had 0"),
+        (members, {"temperatures": np.ones(3)}, r"one entry per member \(4\), had 3"),
         (members, {"method": "stacked"}, "`stacker` must be given"),
         (members, {"stacker": recurrent}, "`stacker` must be given"),
         (members, {"method": "stacked", "stacker": recurrent}, "layers without state.*held lstm"),

@@ -106,7 +106,7 @@ def test_gemv(isa: str, dtype: str, n: int) -> None:
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("n", SIZES)
 def test_same_bits_as_float32_kernels_on_the_widened_weights(isa: str, dtype: str, n: int) -> None:
-    """Widening is exact and the order of sums is the same, so nothing may differ, the fused LSTM step included."""
+    """Widening is exact and the order of sums is the same, so nothing may differ; the LSTM step is its three parts."""
     rng = np.random.default_rng(n + 7)
     for k in (1, 5, 19):
         halves = _native.pack_halves(_native.pack(rng.standard_normal((n, k)) * 40), dtype)
@@ -120,17 +120,52 @@ def test_same_bits_as_float32_kernels_on_the_widened_weights(isa: str, dtype: st
         halves = _native.pack_halves(_native.pack(rng.standard_normal((64 * blocks, k))), dtype)
         wide = reference.widen(halves, dtype).astype(np.float32)
         pre, state = inputs("normal", 64 * blocks, rng), inputs("normal", 16 * blocks, rng)
-        results = []
-        for name, weights in ((dtype, halves), ("f32", wide)):
-            c_whole, c = guarded(16 * blocks)
-            h_whole, h = guarded(16 * blocks)
-            c[:] = state
-            _native.call("lstm_finish", name, isa, weights, x, pre, c, h, blocks, k)
-            assert unharmed(c_whole, 16 * blocks)
-            assert unharmed(h_whole, 16 * blocks)
-            results.append((c.copy(), h.copy()))
-        assert (results[0][0] == results[1][0]).all()
-        assert (results[0][1] == results[1][1]).all()
+        c_whole, c = guarded(16 * blocks)
+        h_whole, h = guarded(16 * blocks)
+        c[:] = state
+        _native.call("lstm_finish", dtype, isa, halves, x, pre, c, h, blocks, k)
+        assert unharmed(c_whole, 16 * blocks)
+        assert unharmed(h_whole, 16 * blocks)
+        z, want_c, want_h = np.zeros(64 * blocks, np.float32), state.copy(), np.zeros(16 * blocks, np.float32)
+        _native.call("gemv", "f32", isa, wide, x, pre, z, 64 * blocks, k)
+        _native.call("scale", "f32", isa, z, z, np.float32(reference.LOG2E), 64 * blocks)
+        _native.call("lstm_gates", "f32", isa, z, want_c, want_h, blocks)
+        assert (c == want_c).all()
+        assert (h == want_h).all()
+
+
+def in_blocks(w: np.ndarray) -> np.ndarray:
+    """Rows i, f, g, o of [4H, k] in the order of csrc/nn/lstm_f32.h, with the factors of 16-bit weights."""
+    hidden = len(w) // 4
+    blocks = (hidden + 15) // 16
+    out = np.zeros((4, 16 * blocks, w.shape[1]), np.float32)
+    out[:, :hidden] = w.reshape(4, hidden, -1) * np.array([-1, -1, 2, -1], np.float32)[:, None, None]
+    return np.ascontiguousarray(out.reshape(4, blocks, 16, -1).transpose(1, 0, 2, 3).reshape(64 * blocks, -1))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("n", SIZES[:-1])
+def test_lstm_finish(isa: str, dtype: str, n: int) -> None:
+    """The error is that of float32 arithmetic on the rounded weights: the gates' factors are exact in the format."""
+    rng = np.random.default_rng(n * 37)
+    for k in (1, 2, 7, 16, 65):
+        blocks = (n + 15) // 16
+        plain = (rng.standard_normal((4 * n, k)) / np.sqrt(k)).astype(np.float32)
+        w = reference.widen(_native.half_bits(plain, dtype), dtype)
+        packed = _native.pack_halves(_native.pack(in_blocks(w)), dtype)
+        x = inputs("normal", k, rng)
+        pre = rng.standard_normal(4 * n).astype(np.float32)
+        c, h = np.zeros(16 * blocks, np.float32), np.zeros(16 * blocks, np.float32)
+        c[:n] = rng.standard_normal(n)
+        before = c[:n].copy()
+        _native.call("lstm_finish", dtype, isa, packed, x, in_blocks(pre[:, None]).reshape(-1), c, h, blocks, k)
+        want_c, want_h = reference.lstm_finish(w, x, pre, before)
+        size = np.abs(pre) + np.abs(w) @ np.abs(x.astype(float))
+        bound = (16 + (k + 6) * size.reshape(4, n).max(axis=0)) * EPS * np.maximum(1, np.abs(before))
+        assert (np.abs(c[:n] - want_c) <= bound).all()
+        assert (np.abs(h[:n] - want_h) <= bound).all()
+        assert (c[n:] == 0).all(), "padding rows have zero weights"
 
 
 @pytest.mark.skipif("avx512" not in ISAS, reason="this machine has no AVX-512: there is nothing to compare AVX2 with")

@@ -91,7 +91,7 @@ def test_declines_by_name(name: str, operator: str, words: str, exporter: str) -
     assert operator in text
     assert words in text
     assert text.startswith("node ")
-    assert "runs on ONNX Runtime instead" in text
+    assert ("runs on ONNX Runtime instead" in text) == (name != "projection")  # which ONNX Runtime refuses as well
 
 
 W, R, B = weights(1, 12, 2), weights(1, 12, 3, seed=1), weights(1, 24, seed=2)

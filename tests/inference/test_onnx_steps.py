@@ -237,6 +237,33 @@ def test_a_ring_of_inputs_is_a_convolution() -> None:
     assert np.array_equal(conv.w, tensors["k"].transpose(2, 0, 1)[::-1])
 
 
+@pytest.mark.parametrize("answer", ["h", "dense"])
+@pytest.mark.parametrize("bias", ["first", "last"])
+def test_a_written_out_lstm_may_be_the_whole_network(answer: str, bias: str) -> None:
+    """Its new state is the answer itself, with no layer behind it."""
+    terms = ("xw", "b", "hr") if bias == "first" else ("xw", "hr", "b")
+    nodes = [
+        n("MatMul", "x,w", "xw"), n("MatMul", "h,r", "hr"), n("Add", f"{terms[0]},{terms[1]}", "two"),
+        n("Add", f"two,{terms[2]}", "sums"), n("Split", "sums", "i,f,g,o", axis=1, num_outputs=4),
+        n("Sigmoid", "i", "si"), n("Sigmoid", "f", "sf"), n("Tanh", "g", "tg"), n("Sigmoid", "o", "so"),
+        n("Mul", "sf,c", "kept"), n("Mul", "si,tg", "fresh"), n("Add", "kept,fresh", "c2"), n("Tanh", "c2", "tc"),
+        n("Mul", "so,tc", "h2"), n("Identity", "h2", "y") if answer == "h" else n("MatMul", "h2,v", "y"),
+    ]  # fmt: skip
+    tensors = {"w": w(4, 12), "r": w(3, 12), "b": w(12), "v": w(3, 2)}
+    info = onnx.helper.make_tensor_value_info
+    inputs = [info("x", 1, [1, 4]), info("h", 1, [1, 3]), info("c", 1, [1, 3])]
+    outputs = [info(name, 1, None) for name in ("y", "h2", "c2")]
+    constants = [onnx.numpy_helper.from_array(v, k) for k, v in tensors.items()]
+    graph = onnx.helper.make_graph(nodes, "g", inputs, outputs, constants)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    network = read_network(model.SerializeToString())
+    assert [layer.kind for layer in network.layers] == ["lstm"] + ["dense"] * (answer == "dense")
+    layer = network.layers[0]
+    assert np.array_equal(layer.w, tensors["w"].T)
+    assert np.array_equal(layer.r, tensors["r"].T)
+    assert np.array_equal(layer.bias, tensors["b"])
+
+
 def test_windows_and_steps_do_not_mix() -> None:
     nodes = [n("LSTM", "x,W,R,B,,h,c", "s,h_next,c_next", hidden_size=3), n("Squeeze", "s,one", "y")]
     tensors = {"W": w(1, 12, F), "R": w(1, 12, 3), "B": w(1, 24), "one": np.array([1])}

@@ -110,6 +110,21 @@ def test_saving_is_atomic(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["folder", "m.tgp"]
 
 
+@pytest.mark.parametrize(
+    "layers", ['[["a", "dense", Infinity, "fp32"]]', '[["a", "dense", NaN, "fp32"]]', '[["a"]]', '{"a": 1}', "7"]
+)
+def test_a_strange_note_is_passed_over(layers: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The note is text beside the plan: whatever it says, the model runs."""
+    model = Model.from_network(family("mlp"))
+    note = compiled.note_of(model).decode()
+    start = note.index('"layers":') + len('"layers":')
+    monkeypatch.setattr(compiled, "note_of", lambda model: f"{note[:start]}{layers}}}".encode())
+    again = Model.from_compiled(compiled.to_bytes(model))
+    assert again.layers == ()
+    assert again.traffic() == ()
+    assert np.array_equal(again.run_window(rows(5, 20)), model.run_window(rows(5, 20)))
+
+
 def test_the_note_gives_way_when_it_is_too_long() -> None:
     network = family("mlp")
     big = Network(network.nodes, 20, metadata={"text": "x" * 70_000, "few": "y"})

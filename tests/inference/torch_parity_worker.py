@@ -1,8 +1,8 @@
 """Networks in PyTorch over a whole window, as an oracle that shares no code with the engine.
 
 A child process with an interpreter that has torch: requests come on stdin, answers leave on stdout, each as its length
-in 8 bytes (little endian) and an .npz. Written by hand from what PyTorch documents: nn.LSTM and nn.GRU where they can say
-it, else their cells spelt out; convolutions padded on the left; attention by scaled_dot_product_attention with a banded
+in 8 bytes (little endian) and an .npz. Written from what PyTorch documents: nn.LSTM and nn.GRU where they can say it,
+else their cells spelt out; convolutions padded on the left; attention by scaled_dot_product_attention with a banded
 mask, rotary positions as complex numbers. Quantised layers round their rows as the canonical artefact says.
 """
 

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # A model card and a report state skill by the same code, which needs no more than NumPy.
 SINGLE_MODULES = {("training", "tengri_fast.report.skill")}
-ONLY_IN = {"nautilus_trader": {"nautilus"}, "torch": {"training", "models"}, "optuna": {"training", "models"}}
+ONLY_IN = {"nautilus_trader": {"nautilus"}, "torch": {"training", "models", "cli"}, "optuna": {"training", "models"}}
 
 
 def imported(path: Path) -> Iterator[tuple[int, str]]:

@@ -43,6 +43,7 @@ def test_loads_and_passes_its_golden(folder):
     ('"imbalance()", ', "", "must have 4 entries|must have 3 values"),
     ('path = "golden.npz"', 'path = "gone.npz"', "golden.path"),
     ("[golden]", "[golden]\nextra = 1", "extra"),
+    ("[golden]", "[calibration]\ntemperature = inf\n\n[golden]", "calibration.temperature"),
     ('id = "tiny"', 'id = "tiny"\nstate = "windowed"', "windowed"),
     ('id = "tiny"', 'id = "tiny"\nreset_on = ["full moon"]', "full moon"),
     ('id = "tiny"', "id = 5", "id"),
@@ -76,6 +77,22 @@ def test_missed_golden_outputs_are_refused(folder):
         load_bundle(folder)
     (folder / "golden.npz").write_bytes(b"not a zip")
     with pytest.raises(ModelLoadingError, match=r"golden\.path"):
+        load_bundle(folder)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04 no archive", b"", b"\x93NUMPY\x01\x00"])
+def test_damaged_golden_files_are_named(folder, content):
+    (folder / "golden.npz").write_bytes(content)
+    with pytest.raises(ModelLoadingError, match=r"golden\.path"):
+        load_bundle(folder)
+
+
+def test_an_endless_tolerance_is_none(folder):
+    text = (folder / "model.toml").read_text()
+    head, tail = text.split("[golden]")
+    tail = "\n".join(line for line in tail.splitlines() if not line.startswith("tolerance"))
+    (folder / "model.toml").write_text(f"{head}[golden]\ntolerance = inf{tail}")
+    with pytest.raises(ModelLoadingError, match=r"`golden\.tolerance` must be finite, was inf"):
         load_bundle(folder)
 
 
