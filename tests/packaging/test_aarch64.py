@@ -65,6 +65,13 @@ def test_compiles_without_a_warning_and_runs(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="qemu-aarch64 is not installed")
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_the_c_tests_pass_under_emulation(tmp_path: Path) -> None:
-    command = ["make", f"-j{os.cpu_count() or 1}", "-C", str(REPOSITORY / "csrc" / "tests"), "aarch64", f"BUILD_DIR={tmp_path}"]
+    command = [
+        "make",
+        f"-j{os.cpu_count() or 1}",
+        "-C",
+        str(REPOSITORY / "csrc" / "tests"),
+        "aarch64",
+        f"BUILD_DIR={tmp_path}",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
