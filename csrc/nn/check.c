@@ -136,6 +136,11 @@ static verdict check_attention(const tf_plain *nodes, const tf_plain *node, int3
     verdict result = check_scale(node, 0, q / heads);
     if (result.status == TF_OK) result = check_scale(node, 1, q / heads);
     if (result.status == TF_OK) result = check_scale(node, 2, v / kv_heads);
+    if (result.status == TF_OK && node->format == TF_FORMAT_I8) {
+        const double score = (double)node->value[0] * (double)node->value[1] * fabs((double)node->value[3]);
+        REQUIRE(score <= 1e37 && (score >= 1e-37 || !(score > 0.0)), TF_ERR_ARGUMENT,
+                "scales of int8 queries, keys and scores must have a product that float32 can hold");
+    }
     return result;
 }
 

@@ -206,6 +206,10 @@ static void test_refused_weights(void) {
             REFUSED(TF_ERR_ARGUMENT, index_of(only(TF_OP_ATTENTION)), "scales of int8 inputs");
         }
     }
+    start(3, TF_FORMAT_I8), only(TF_OP_ATTENTION)->value[0] = only(TF_OP_ATTENTION)->value[1] = 1e30f;
+    REFUSED(TF_ERR_ARGUMENT, index_of(only(TF_OP_ATTENTION)), "product that float32 can hold");
+    start(3, TF_FORMAT_I8), only(TF_OP_ATTENTION)->value[0] = only(TF_OP_ATTENTION)->value[1] = 1e-25f;
+    REFUSED(TF_ERR_ARGUMENT, index_of(only(TF_OP_ATTENTION)), "product that float32 can hold");
     start(5, TF_FORMAT_I8), n->node[0].value[0] = 1e30f, ((float *)n->node[0].w.scale)[0] = 1e30f;
     REFUSED(TF_ERR_NONFINITE, 0, "multiply to infinity");
 }
