@@ -119,8 +119,8 @@ TF_INLINE void values8(const float *p, const float *v, float *y, __m256i mask_i3
                         _mm256_div_ps(TF_FOUR(sum0_f32x8, sum1_f32x8, sum2_f32x8, sum3_f32x8), total_f32x8));
 }
 
-/* The heads are walked one kind of work at a time, so that one head's work fills the waiting of its neighbour's. Between
- * the walks the first float of a head's y keeps its highest score, then its sum. */
+/* The heads are walked one kind of work at a time, so that one head's work fills the waiting of its neighbour's. The
+ * first float of a head's y keeps its highest score between the walks, then its sum. */
 void tf_attend_f32_avx2(const float *q, const float *k, const float *v, const float *bias, float *p, float *y,
                         int32_t heads, int32_t group, int32_t dim, int32_t value_dim, int32_t slots) {
     const size_t stride = (size_t)((heads / group * value_dim + 15) / 16 * 16), row = (size_t)slots;

@@ -48,7 +48,7 @@ void tf_attend_i8_scalar(const uint8_t *q, const int8_t *keys, const int32_t *co
         const size_t from = (size_t)(head / group) * (size_t)slots;
         const float most = scores(q, keys + from * (size_t)padded, corr + from, bias, p, score, padded, slots);
         uint8_t *weight = (uint8_t *)p; /* slot j's byte lies before score j + 1, so it overwrites only what was read */
-        uint32_t total = 0; /* a NaN among the scores (scales that overflow) may make it wrap, and y NaN or any number */
+        uint32_t total = 0; /* a NaN among the scores may make it wrap, and y NaN or any number */
         for (int32_t j = 0; j < slots; j++) {
             const tf_exp2_exact e = tf_exp2_of(tf_clamp_f32(p[j] - most, -TF_EXP2_LIMIT, 0.0f));
             const int32_t quantum = tf_round_exact(e.s * 255.0f * e.p);

@@ -246,7 +246,11 @@ def test_quantised_products_stay_integers() -> None:
     x = rng.standard_normal((30, 16)).astype(np.float32)
     integers = np.clip(np.round(x / np.float32(0.05)), -128, 127)
     want = integers @ w.astype(np.float64) * 0.05 * 0.01 + numpy_helper.to_array(tensors[-1])
-    for disabled, kept in ((None, ("MatMulAddFusion",)), ((), ()), ("MatMulAddFusion", ("MatMulAddFusion",))):
+    for disabled, kept in (
+        (None, ("MatMulAddFusion", "WeightBiasQuantization")),
+        ((), ()),
+        ("MatMulAddFusion", ("MatMulAddFusion",)),
+    ):
         model = load_model(data, backend="onnxruntime", disabled_optimizers=disabled)
         assert model.disabled_optimizers == kept  # type: ignore[attr-defined]
         assert np.abs(model.run_window(x) - want).max() < 1e-4
