@@ -63,8 +63,8 @@ def default_disabled(data: bytes) -> tuple[str, ...]:
     """Optimisers that are off unless the caller says otherwise.
 
     In a graph with QuantizeLinear, fusing MatMul and Add first makes a float Gemm of what could run on integers; on a
-    quantised LSTM cell that costs four times the time. WeightBiasQuantization rounds the float biases of quantised layers
-    to a multiple of the product of their scales, which moves answers by a quantum, and gains no time.
+    quantised LSTM cell that costs four times the time. WeightBiasQuantization rounds the float biases of quantised
+    layers to a multiple of the product of their scales, which moves answers by a quantum, and gains no time.
     """
     quantised = any(node.op == "QuantizeLinear" for node in parse(data).nodes)
     return ("MatMulAddFusion", "WeightBiasQuantization") if quantised else ()
