@@ -50,7 +50,7 @@ demo-rb: ## the same on SHFE rebar, two days of training and a third one unseen 
 	@$(VENV)/tengri backtest examples/shfe_rb2510.toml --out out/demo-rb
 
 .PHONY: test
-test: env try-train-env ## everything: environment, build, all tests
+test: test-env ## everything: environment, build, all tests
 	@$(with_torch) $(VENV)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: test-fast
@@ -135,9 +135,9 @@ train-env: ## .venv-train: Python 3.11 with PyTorch, for training models
 	@$(call environment,train)
 
 # Without Python 3.11 or a CPU build of PyTorch this says so in one line and goes on: tests of training are then skipped.
-.PHONY: try-train-env
-try-train-env:
-	@$(call environment,train --optional)
+.PHONY: test-env
+test-env: ## .venv and .venv-train side by side: what `make test` needs
+	@$(call environment,main --extras dev --with-train)
 
 .PHONY: pycuda
 pycuda: env ## build pycuda against the CUDA toolkit of this machine

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from support import REPOSITORY
+
+# What the compilers made for one install, or for the environment of the tests, serves the next: by content, so a file
+# that is missing or different in an archive is noticed all the same (tools/build_cache.py).
+CACHE = REPOSITORY / "build" / "cache"
 
 # What an install test must not inherit from the shell that runs the tests.
 INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "TENGRI_NAUTILUS", "TENGRI_EXTENSIONS", "TENGRI_CYTHON_DIR")
@@ -20,7 +26,13 @@ def run(command: Sequence[str | Path], cwd: Path, **variables: str) -> str:
     result = subprocess.run(
         [str(word) for word in command],
         cwd=cwd,
-        env={**environment, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **variables},
+        env={
+            **environment,
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_COMPILE": "1",  # Python compiles what a test imports; a package holds thousands of files more
+            "TENGRI_CACHE": str(CACHE),
+            **variables,
+        },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -31,6 +43,11 @@ def run(command: Sequence[str | Path], cwd: Path, **variables: str) -> str:
     if result.returncode != 0:
         pytest.fail(f"{' '.join(map(str, command))}\nexit code {result.returncode}\n{result.stdout[-6000:]}")
     return result.stdout
+
+
+def pip(python: Path) -> list[str | Path]:
+    """The start of a pip command that works on another environment, which needs no pip of its own."""
+    return [sys.executable, "-m", "pip", "--python", python]
 
 
 # What every way of installing must give. Runs in a folder that holds no `tengri_fast`.

@@ -2,6 +2,7 @@
 
     environment.py main [--extras nautilus,data]    .venv: packages, compiled extensions, the tengri command
     environment.py train [--optional]               .venv-train: PyTorch, which Nautilus cannot share
+    environment.py main --with-train ...            both at once; without PyTorch it goes on
 
 Each step leaves a stamp in the environment, so a second call costs a fraction of a second, and a changed source or
 requirement repeats exactly the steps that depend on it.
@@ -28,6 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG = ROOT / "build" / "environment.log"
+CACHE = ROOT / "build" / "cache"  # what compilers made, by content: tools/build_cache.py
 PACKAGE = "tengri_fast"
 
 # The CPU build is asked for first: the plain name can bring gigabytes of GPU libraries along.
@@ -152,7 +154,7 @@ def sources_digest(requirements_digest: object) -> str:
             files += [Path(parent, name) for name in names if Path(name).suffix in suffixes]
     facts = [(str(path.relative_to(ROOT)), path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(files)]
     switches = sorted((k, v) for k, v in os.environ.items() if k.startswith("TENGRI_") or k in {"CC", "CFLAGS"})
-    ignored = {"TENGRI_SHARED_DATA", "TENGRI_ISA", "TENGRI_TRAIN_PYTHON", "TENGRI_JOBS"}
+    ignored = {"TENGRI_SHARED_DATA", "TENGRI_ISA", "TENGRI_TRAIN_PYTHON", "TENGRI_JOBS", "TENGRI_CACHE"}
     return digest(facts, [pair for pair in switches if pair[0] not in ignored], requirements_digest)
 
 
@@ -216,6 +218,10 @@ def create(environment: Path, base: Path | str, text: str) -> None:
         run([base, "-m", "venv", environment], f"`{base} -m venv` failed")
 
 
+def pip_install(environment: Path) -> list[str | Path]:
+    return [python_of(environment), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+
+
 def install(environment: Path, lines: Sequence[str], text: str, key: str) -> None:
     """Installs requirement lines unless the stamp under ``key`` says that they are there."""
     have = digest(list(lines))
@@ -223,7 +229,8 @@ def install(environment: Path, lines: Sequence[str], text: str, key: str) -> Non
         return
     with progress(text):
         run(
-            [python_of(environment), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *lines],
+            # Python compiles what it imports; compiling every file of every package takes longer than copying them.
+            [*pip_install(environment), "--no-compile", *lines],
             "installing packages failed",
         )
     write_stamp(environment, **{key: have})
@@ -250,16 +257,16 @@ def prepare_main(extras: Sequence[str]) -> None:
     sources = sources_digest(digest(lines))
     if stamp.get("sources") != sources or not built_extensions_exist(environment):
         with progress("[3/4] compiling the C library and the extensions"):
-            run([python_of(environment), "setup.py", "--quiet", "build_ext", "--inplace"], "compiling failed")
+            command = [python_of(environment), "setup.py", "--quiet", "build_ext", "--inplace"]
+            run(command, "compiling failed", TENGRI_CACHE=os.environ.get("TENGRI_CACHE", str(CACHE)))
         names = sorted(str(path.relative_to(ROOT)) for path in (ROOT / PACKAGE).glob("**/*.so"))
         write_stamp(environment, sources=sources, extensions=names)
     metadata = metadata_digest()
     if stamp.get("metadata") != metadata or not (environment / "bin" / "tengri").exists():
         with progress("[4/4] installing the tengri command"):
-            pip = [python_of(environment), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             # The extensions were compiled by the step before: a word that no name contains leaves them alone.
             run(
-                [*pip, "--no-deps", "--no-build-isolation", "--editable", "."],
+                [*pip_install(environment), "--no-deps", "--no-build-isolation", "--editable", "."],
                 "installing tengri_fast failed",
                 TENGRI_EXTENSIONS="/",
             )
@@ -292,12 +299,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     main_parser = commands.add_parser("main")
     main_parser.add_argument("--extras", default="", help="comma-separated extras of pyproject.toml")
+    main_parser.add_argument("--with-train", action="store_true", help="prepare .venv-train at the same time")
     train_parser = commands.add_parser("train")
     train_parser.add_argument("--optional", action="store_true", help="exit 0 with one line when it cannot be had")
     options = parser.parse_args(arguments)
 
+    with contextlib.ExitStack() as stack:
+        if options.command == "main" and options.with_train:
+            stack.enter_context(train_beside())
+        return prepare(options)
+
+
+@contextlib.contextmanager
+def train_beside() -> Iterator[None]:
+    """Prepares .venv-train in a process of its own, and waits for it; what it says comes last."""
+    command = [sys.executable, __file__, "train", "--optional"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        yield
+        if process.poll() is None:
+            with progress("waiting for .venv-train (PyTorch)"):
+                said, _ = process.communicate()
+        else:
+            said, _ = process.communicate()
+        print(said, end="", flush=True)
+
+
+def prepare(options: argparse.Namespace) -> int:
+    """Does one command under its lock; returns the exit status."""
+    global LOG
+    if options.command == "train":
+        LOG = LOG.with_name("environment-train.log")
     LOG.parent.mkdir(parents=True, exist_ok=True)
-    with (LOG.parent / "environment.lock").open("w") as lock:
+    with LOG.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two `make` at once: the second waits and finds everything done
         try:
             if options.command == "main":

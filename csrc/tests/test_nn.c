@@ -408,6 +408,12 @@ static void test_packed(const tf_model *model) {
     tf_model_free(twin);
 }
 
+#ifdef TF_TEST_EMULATED
+enum { STEADY_STEPS = 500 };
+#else
+enum { STEADY_STEPS = 20000 };
+#endif
+
 static void test_no_allocation(const tf_model *model) {
     const size_t bytes = tf_model_session_bytes(model), saved = tf_session_state_bytes(model);
     void *memory = network_block_of(bytes), *second = network_block_of(bytes);
@@ -419,7 +425,7 @@ static void test_no_allocation(const tf_model *model) {
     unsigned seed = 5;
     const long before = atomic_load(&allocations);
     CHECK(tf_session_init(model, memory, bytes, &session) == TF_OK);
-    for (int32_t t = 0; t < 20000; t++) step(model, session, &seed);
+    for (int32_t t = 0; t < STEADY_STEPS; t++) step(model, session, &seed);
     CHECK(tf_session_save(model, session, state, saved) == TF_OK);
     CHECK(tf_session_load(model, session, state, saved) == TF_OK);
     CHECK(tf_model_run_window(model, second, bytes, x, 4, y) == TF_OK);

@@ -19,11 +19,6 @@ VERSION = re.search(r'__version__ = "(.+)"', (REPOSITORY / "tengri_fast" / "__in
 ]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The installs take longest, so they start first: with two workers the rest runs beside them."""
-    items.sort(key=lambda item: "packaging" not in item.path.parts or item.get_closest_marker("slow") is None)
-
-
 @pytest.fixture(scope="session")
 def tracked_files() -> list[str]:
     """Files that a clone of this working tree would hold; links are named, not followed."""
@@ -57,7 +52,7 @@ def make_environment() -> Callable[..., Path]:
     """
 
     def make(folder: Path, borrow: bool = False) -> Path:
-        run([sys.executable, "-m", "venv", folder], cwd=folder.parent)
+        run([sys.executable, "-m", "venv", "--without-pip", folder], cwd=folder.parent)
         python = folder / "bin" / "python"
         if borrow:
             site = run([python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"], cwd=folder).strip()

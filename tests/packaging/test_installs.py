@@ -10,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from installs import run
+from installs import pip, run
 from support import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
-# The wheel is a release build. The other three ways build with TENGRI_DEBUG=1, which compiles four times faster; flags
-# are not what they test.
+# All are release builds, and what was compiled once is not compiled again (installs.CACHE). The debug build has a test
+# of its own.
+WITHOUT_ADAPTER = {"TENGRI_NAUTILUS": "0"}
 
 Copy = Callable[[Path], Path]
 MakeEnvironment = Callable[..., Path]
@@ -32,17 +33,10 @@ def archives(copy_repository: Copy, tmp_path_factory: pytest.TempPathFactory) ->
     for stale in (copy / "build" / "lib" / "tengri_fast", *copy.glob("build/lib.*/tengri_fast")):
         stale.mkdir(parents=True, exist_ok=True)
         (stale / "deleted_long_ago.py").write_text("", encoding="utf-8")
-    run([sys.executable, "-m", "build", "--outdir", folder / "dist", copy], cwd=folder, TENGRI_NAUTILUS="0")
+    run([sys.executable, "-m", "build", "--outdir", folder / "dist", copy], cwd=folder, **WITHOUT_ADAPTER)
     (source,) = (folder / "dist").glob("*.tar.gz")
     (wheel,) = (folder / "dist").glob("*.whl")
     return source, wheel
-
-
-@pytest.fixture(scope="module")
-def debug_build(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Switches of a quick build without the adapter; the C that Cython writes is shared by the tests that use them."""
-    folder = tmp_path_factory.mktemp("cython")
-    return {"TENGRI_DEBUG": "1", "TENGRI_NAUTILUS": "0", "TENGRI_CYTHON_DIR": str(folder)}
 
 
 def test_source_archive_holds_what_a_build_needs(archives: tuple[Path, Path], tracked_files: list[str]) -> None:
@@ -94,9 +88,9 @@ def test_wheel_with_the_core_alone(
 ) -> None:
     """`import tengri_fast` and `tengri info` work; what is missing is one sentence that names the extra."""
     python = make_environment(tmp_path / "environment")
-    run([python, "-m", "pip", "install", "--quiet", archives[1]], cwd=tmp_path)
+    run([*pip(python), "install", "--quiet", archives[1]], cwd=tmp_path)
     check_install(python, tmp_path)
-    installed = run([python, "-m", "pip", "list", "--format=freeze"], cwd=tmp_path).lower()
+    installed = run([*pip(python), "list", "--format=freeze"], cwd=tmp_path).lower()
     assert not re.search(r"^(nautilus_trader|pyarrow|onnx|onnxruntime|torch|plotly|scipy)==", installed, re.MULTILINE)
 
     info = run([python.parent / "tengri", "info"], cwd=tmp_path)
@@ -120,7 +114,7 @@ def test_pip_install_with_nautilus_into_an_empty_environment(
     """`pip install .[nautilus]`, isolated: the backend brings Nautilus for the build, and the adapter imports."""
     copy = copy_repository(tmp_path / "copy")
     python = make_environment(tmp_path / "environment")
-    run([python, "-m", "pip", "install", "--quiet", f"{copy}[nautilus]"], cwd=tmp_path, TENGRI_DEBUG="1")
+    run([*pip(python), "install", "--quiet", f"{copy}[nautilus]"], cwd=tmp_path)
     check_install(python, tmp_path / "environment")
     program = "import tengri_fast.nautilus as n; print(n.TengriNeuralStrategy.__mro__[1].__module__)"
     said = run([python, "-c", program], cwd=tmp_path)
@@ -131,14 +125,13 @@ def test_editable_install(
     copy_repository: Copy,
     make_environment: MakeEnvironment,
     check_install: CheckInstall,
-    debug_build: dict[str, str],
     tmp_path: Path,
 ) -> None:
     """`pip install -e .`: imports come from the tree, and another project's `cimport` finds the .pxd files."""
     copy = copy_repository(tmp_path / "copy")
     python = make_environment(tmp_path / "environment", borrow=True)
-    pip = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    run([*pip, "--editable", copy], cwd=tmp_path, **debug_build)
+    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    run([*install, "--editable", copy], cwd=tmp_path, **WITHOUT_ADAPTER)
     check_install(python, copy)
     other = tmp_path / "other"
     other.mkdir()
@@ -156,14 +149,13 @@ def test_build_in_place(
     copy_repository: Copy,
     make_environment: MakeEnvironment,
     check_install: CheckInstall,
-    debug_build: dict[str, str],
     tmp_path: Path,
 ) -> None:
     """`python setup.py build_ext --inplace`, then the tree on the path: nothing deleted, only .so files added."""
     copy = copy_repository(tmp_path / "copy")
     before = {path for path in copy.rglob("*") if path.is_file()}
     python = make_environment(tmp_path / "environment", borrow=True)
-    run([python, "setup.py", "--quiet", "build_ext", "--inplace"], cwd=copy, **debug_build)
+    run([python, "setup.py", "--quiet", "build_ext", "--inplace"], cwd=copy, **WITHOUT_ADAPTER)
     after = {path for path in copy.rglob("*") if path.is_file() and "build" not in path.relative_to(copy).parts}
     assert before - after == set()
     assert {path.suffix for path in after - before} == {".so"}
@@ -173,3 +165,17 @@ def test_build_in_place(
     script.write_text(f"#!{python}\nfrom tengri_fast.cli import main\nmain()\n", encoding="utf-8")
     script.chmod(0o755)
     check_install(python, copy)
+
+
+def test_debug_build(copy_repository: Copy, make_environment: MakeEnvironment, tmp_path: Path) -> None:
+    """TENGRI_DEBUG=1, and no cache: all of csrc/ with its assertions, and the extension that links all of it."""
+    copy = copy_repository(tmp_path / "copy")
+    python = make_environment(tmp_path / "environment", borrow=True)
+    run(
+        [python, "setup.py", "--quiet", "build_ext", "--inplace"], cwd=copy, **WITHOUT_ADAPTER,
+        TENGRI_DEBUG="1", TENGRI_CACHE="", TENGRI_EXTENSIONS="tengri_fast._native",
+    )  # fmt: skip
+    program = "from tengri_fast import _native; print(_native.isa_active(), _native.__file__)"
+    assert str(copy) in run([python, "-c", program], cwd=copy)
+    (stamp,) = copy.glob("build/temp.*/flags.txt")
+    assert "-O0 -g -UNDEBUG" in stamp.read_text(encoding="utf-8")

@@ -103,9 +103,8 @@ def test_every_target_is_described_and_phony() -> None:
     text = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     targets = re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE)
     assert sorted(targets) == sorted(re.findall(r"^\.PHONY: (\S+)$", text, re.MULTILINE))
-    internal = {"try-train-env"}
     described = re.findall(r"^([a-z][a-z-]*):[^#\n]*## \S", text, re.MULTILINE)
-    assert set(targets) - set(described) == internal
+    assert set(targets) - set(described) == set()
 
 
 @needs_make
@@ -234,3 +233,16 @@ def test_a_stamp_is_kept_only_after_success(
     with pytest.raises(environment.StepFailed):
         environment.install(tmp_path, ["c"], "text", "packages")
     assert environment.read_stamp(tmp_path) == before
+
+
+def test_the_training_environment_is_prepared_beside_and_may_fail(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.py"
+    other.write_text("import sys\nprint('said', sys.argv[1:])\nraise SystemExit(3)\n", encoding="utf-8")
+    monkeypatch.setattr(environment, "__file__", str(other))
+    with environment.train_beside():
+        print("meanwhile")
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "meanwhile"
+    assert lines[-1] == "said ['train', '--optional']"
