@@ -11,12 +11,14 @@ Switches (environment):
     TENGRI_NAUTILUS=0       leave out the NautilusTrader adapter
     TENGRI_EXTENSIONS=LIST  build only the extensions whose name contains one of these comma-separated words
     TENGRI_CYTHON_DIR=DIR   where the generated C goes (build/cython)
+    TENGRI_CACHE=DIR        keep generated C and objects there by content, and take from it what is equal (off)
     TENGRI_JOBS=N           parallel compilations (all cores)
     CC, AR                  compiler and archiver; a cross compiler is recognised by its own ``-dumpmachine``
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -48,6 +50,7 @@ DEBUG = switch("TENGRI_DEBUG")
 NATIVE = switch("TENGRI_NATIVE")
 LINETRACE = switch("TENGRI_LINETRACE")
 SANITIZE = os.environ.get("TENGRI_SANITIZE", "").strip()
+CACHE = os.environ.get("TENGRI_CACHE", "").strip()
 ONLY = [word.strip() for word in os.environ.get("TENGRI_EXTENSIONS", "").split(",") if word.strip()]
 JOBS = int(os.environ.get("TENGRI_JOBS", "0")) or os.cpu_count() or 1
 
@@ -66,11 +69,11 @@ ISA_FLAGS = {
 # Which parts of csrc/ each room links. The archives are static: an extension carries only what it calls.
 ARCHIVES = {
     "tengri_fast._native": ("nn", "features", "isa"),
-    "tengri_fast.market": ("features", "isa"),
+    "tengri_fast.market": ("book", "features", "isa"),
     "tengri_fast.features": ("features", "isa"),
     "tengri_fast.inference": ("nn", "isa"),
     "tengri_fast.runtime": ("nn", "features", "isa"),
-    "tengri_fast.nautilus": ("nn", "features", "isa"),
+    "tengri_fast.nautilus": ("nn", "book", "features", "isa"),
 }
 
 
@@ -81,6 +84,21 @@ def write_if_changed(path: Path, text: str) -> bool:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return True
+
+
+@functools.cache
+def cache_tool() -> Any:
+    """tools/build_cache.py as a module; a build in place leaves no bytecode beside it."""
+    spec = importlib.util.spec_from_file_location("tengri_build_cache", ROOT / "tools" / "build_cache.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = writes
+    return module
 
 
 def nautilus_includes() -> list[str] | None:
@@ -198,15 +216,22 @@ class BuildExt(build_ext):
 
     def build_extensions(self) -> None:
         compiler = self.compiler_command()
+        if CACHE:
+            launcher = [sys.executable, "-I", "-S", str(ROOT / "tools" / "build_cache.py"), str(Path(CACHE).absolute())]
+            self.compiler.set_executable("compiler_so", [*launcher, *self.compiler.compiler_so])
+        else:
+            launcher = []
         isas = self.probe_isas(compiler)
         flags = self.common_flags(isas)
         stamp = self.write_flags_stamp(compiler, flags)
-        archives = self.build_csrc(compiler, isas, flags, stamp)
+        archives = self.build_csrc([*launcher, *compiler], isas, flags, stamp)
         headers = [str(path) for path in sorted((ROOT / "csrc" / "include").glob("**/*.h"))]
         self.cythonize()
         for extension in self.extensions:
             self.configure(extension, flags, archives, [str(stamp), *headers])
         super().build_extensions()
+        if CACHE:
+            cache_tool().prune(Path(CACHE))
 
     def write_flags_stamp(self, compiler: list[str], flags: list[str]) -> Path:
         """A file that changes when anything but a source changes: every object depends on it."""
@@ -262,20 +287,52 @@ class BuildExt(build_ext):
             "warn.deprecated.IF": False,  # Nautilus' own declarations use it
         }
         folder = Path(os.environ.get("TENGRI_CYTHON_DIR", "build/cython"))
-        changed = write_if_changed(ROOT / folder / "directives.txt", repr(sorted(directives.items())) + "\n")
+        made = {e.name: (ROOT / folder / e.sources[0]).with_suffix(".c") for e in self.extensions}
+        if write_if_changed(ROOT / folder / "directives.txt", repr(sorted(directives.items())) + "\n"):
+            for path in made.values():
+                path.unlink(missing_ok=True)
+        keys = self.cython_keys(directives) if CACHE else {}
+        self.restore_c(keys, made)
+        times = {name: path.stat().st_mtime_ns for name, path in made.items() if path.exists()}
         done = cythonize(
             list(self.extensions),
             build_dir=str(folder),
             include_path=[str(ROOT)],
             compiler_directives=directives,
-            force=changed or bool(self.force),
+            force=bool(self.force),
             nthreads=min(JOBS, len(self.extensions)) if sys.platform.startswith("linux") else 0,
             quiet=self.verbose == 0,
         )
+        if CACHE and self.cython_keys(directives) == keys:  # else somebody edited a source meanwhile
+            for name in keys:
+                if made[name].stat().st_mtime_ns != times.get(name):
+                    cache_tool().store(Path(CACHE).absolute(), keys[name], made[name].read_bytes())
         by_name = {extension.name: extension for extension in done}
         for extension in self.extensions:
             extension.sources = by_name[extension.name].sources
             extension.depends = by_name[extension.name].depends
+
+    def cython_keys(self, directives: dict[str, Any]) -> dict[str, str]:
+        """A name for the C of each extension; it changes with any .pyx or .pxd of the package, which is enough here."""
+        import Cython
+        import numpy
+
+        sources = sorted(p for p in (ROOT / "tengri_fast").glob("**/*") if p.suffix in {".pyx", ".pxd", ".pxi"})
+        texts = [(str(path.relative_to(ROOT)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in sources]
+        common = (Cython.__version__, numpy.__version__, sys.version_info[:2], sorted(directives.items()), texts)
+        adapter = {
+            e.name: NAUTILUS_VERSION if e.name.startswith("tengri_fast.nautilus.") else "" for e in self.extensions
+        }
+        return {name: cache_tool().digest(*common, name, nautilus) for name, nautilus in adapter.items()}
+
+    @staticmethod
+    def restore_c(keys: dict[str, str], made: dict[str, Path]) -> None:
+        """Takes C that is not there yet from the cache."""
+        for name in keys:
+            text = None if made[name].exists() else cache_tool().fetch(Path(CACHE).absolute(), keys[name])
+            if text is not None:
+                made[name].parent.mkdir(parents=True, exist_ok=True)
+                made[name].write_bytes(text)
 
     def build_csrc(self, compiler: list[str], isas: list[str], flags: list[str], stamp: Path) -> dict[str, Path]:
         """One static archive per folder of csrc/: {"nn": .../libtengri_nn.a, ...}."""

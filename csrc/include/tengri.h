@@ -4,6 +4,7 @@
 
 #include "tengri/isa.h"
 #include "tengri/events.h"
+#include "tengri/book.h"
 #include "tengri/features.h"
 #include "tengri/nn.h"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from dataclasses import field as dataclass_field
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -14,6 +16,8 @@ __all__ = [
     "BarColumns",
     "DeltaColumns",
     "DepthColumns",
+    "ExternalColumns",
+    "MarketColumns",
     "MergeOrder",
     "QuoteColumns",
     "TradeColumns",
@@ -23,6 +27,7 @@ __all__ = [
 Float = npt.NDArray[np.float64]
 Time = npt.NDArray[np.uint64]
 DEPTH_LEVELS = 10
+EXTERNAL_VALUES = 4
 
 
 def _contiguous(kind: str, name: str, value: Any, dtype: type, dimensions: int) -> npt.NDArray[Any]:
@@ -221,6 +226,38 @@ class DeltaColumns(_Columns):
     }
 
 
+@dataclass(frozen=True, eq=False)
+class ExternalColumns(_Columns):
+    """Observations from outside the market: odds, headlines, releases.
+
+    Attributes
+    ----------
+    ts_event, ts_init : uint64 [n]
+        UTC nanoseconds of publication and of receipt. A value exists from then on and not before.
+    values : float64 [n, 4]
+        What the four numbers mean is the source's own business; fewer columns are filled up with NaN. The first is
+        finite, the others NaN where there is none.
+    """
+
+    ts_event: Time
+    ts_init: Time
+    values: Float
+
+    _types: ClassVar[dict[str, tuple[type, int]]] = {**_TIMES, "values": (np.float64, 2)}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        width = self.values.shape[1]
+        if not 1 <= width <= EXTERNAL_VALUES:
+            raise DataConversionError(
+                f"`values` of ExternalColumns must have 1 to {EXTERNAL_VALUES} columns, had {width}"
+            )
+        if width < EXTERNAL_VALUES:
+            filled = np.full((len(self.values), EXTERNAL_VALUES), np.nan)
+            filled[:, :width] = self.values
+            object.__setattr__(self, "values", filled)
+
+
 class MergeOrder(NamedTuple):
     """Order of the events of several streams: entry k is row `row[k]` of stream `source[k]`."""
 
@@ -252,3 +289,51 @@ def merge_order(*streams: npt.ArrayLike) -> MergeOrder:
     row = np.concatenate([np.arange(len(t), dtype=np.int64) for t in times])
     order = np.argsort(np.concatenate(times), kind="stable")
     return MergeOrder(source[order], row[order])
+
+
+@dataclass(frozen=True, eq=False)
+class MarketColumns:
+    """All streams of one instrument that came out of one source.
+
+    Attributes
+    ----------
+    quotes, trades, depth, bars, deltas : columns, optional
+        None: the source has no such stream.
+    source : str
+        Name of the file (no folder) or of the data set.
+    notes : tuple of str
+        What the reader had to decide or leave out, one sentence each.
+    exchange_times : mapping of str to uint64 [n]
+        The exchange's own stamps in UTC nanoseconds by stream name ("quotes", ...), where the source has them beside
+        the local time in `ts_event`; 0 where a row has none.
+    """
+
+    quotes: QuoteColumns | None = None
+    trades: TradeColumns | None = None
+    depth: DepthColumns | None = None
+    bars: BarColumns | None = None
+    deltas: DeltaColumns | None = None
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    exchange_times: Mapping[str, Time] = dataclass_field(default_factory=dict)
+
+    STREAMS: ClassVar[tuple[str, ...]] = ("quotes", "trades", "depth", "bars", "deltas")
+
+    def __post_init__(self) -> None:
+        streams = self.streams()
+        times: dict[str, Time] = {}
+        for name, value in self.exchange_times.items():
+            if name not in streams:
+                raise DataConversionError(f"`exchange_times` must name streams that are there, named {name!r}")
+            times[name] = _contiguous("MarketColumns", f"exchange_times[{name!r}]", value, np.uint64, 1)
+            if len(times[name]) != len(streams[name]):
+                raise DataConversionError(f"`exchange_times[{name!r}]` must have {len(streams[name])} rows, "
+                                          f"had {len(times[name])}")  # fmt: skip
+        object.__setattr__(self, "exchange_times", times)
+
+    def streams(self) -> dict[str, QuoteColumns | TradeColumns | DepthColumns | BarColumns | DeltaColumns]:
+        """The streams that are there, by name, in the order of `STREAMS`."""
+        return {name: value for name in self.STREAMS if (value := getattr(self, name)) is not None}
+
+    def __len__(self) -> int:
+        return sum(len(value) for value in self.streams().values())

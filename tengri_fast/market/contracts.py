@@ -22,7 +22,7 @@ class InstrumentContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True
         "SYMBOL.VENUE" as NautilusTrader writes it.
     description, asset_class, kind : str
     base_currency, currency : str
-        What is traded and what it is paid in.
+        What is traded and what its price is quoted in.
     tick : float
         Smallest price step, in `currency`.
     price_precision, size_precision : int
@@ -30,7 +30,8 @@ class InstrumentContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     size_step : float
         Smallest order size step, in contracts, coins or shares.
     multiplier : float
-        Units of the base per contract; profit = multiplier * size * price difference.
+        Units of the base per contract; profit = multiplier * size * price difference. Of an inverse contract: units of
+        `currency` per contract; profit, in the base currency, = multiplier * size * (1 / entry - 1 / exit).
     multiplier_unit : str
     timezone : str
         IANA name of the time zone of `hours`.
@@ -41,7 +42,9 @@ class InstrumentContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     maker_bps, taker_bps : float
         Fees per side in basis points of notional.
     fee_per_contract : float
-        Fee per side and contract (or share) in `currency`.
+        Fee per side and contract (or share) in `settlement_currency`.
+    inverse : bool
+        Quoted in `currency`, margined and settled in the base currency.
     """
 
     instrument_id: str
@@ -63,9 +66,39 @@ class InstrumentContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     maker_bps: float = 0.0
     taker_bps: float = 0.0
     fee_per_contract: float = 0.0
+    inverse: bool = False
+
+    @property
+    def settlement_currency(self) -> str:
+        """What profit, loss and fees are paid in."""
+        return self.base_currency if self.inverse else self.currency
+
+    def notional(self, size: float, price: float) -> float:
+        """Value of a position in `settlement_currency`; the sign of `size` does not matter.
+
+        Parameters
+        ----------
+        size : float
+            Contracts, coins or shares.
+        price : float
+        """
+        return abs(size) * (self.multiplier / price if self.inverse else self.multiplier * price)
+
+    def profit(self, size: float, entry: float, exit: float) -> float:
+        """Profit in `settlement_currency` of a position opened at one price and closed at another, before fees.
+
+        Parameters
+        ----------
+        size : float
+            Contracts, coins or shares; below 0 for a short position.
+        entry, exit : float
+            Prices.
+        """
+        move = 1.0 / entry - 1.0 / exit if self.inverse else exit - entry
+        return self.multiplier * size * move
 
     def fee(self, size: float, price: float, *, maker: bool = False) -> float:
-        """Fee of one fill in `currency`.
+        """Fee of one fill in `settlement_currency`.
 
         Parameters
         ----------
@@ -76,7 +109,7 @@ class InstrumentContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True
             Whether the fill added liquidity.
         """
         rate = self.maker_bps if maker else self.taker_bps
-        return abs(size) * (self.multiplier * price * rate * 1e-4 + self.fee_per_contract)
+        return self.notional(size, price) * rate * 1e-4 + abs(size) * self.fee_per_contract
 
 
 @cache

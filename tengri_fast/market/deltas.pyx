@@ -11,7 +11,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from tengri_fast.market.attributes cimport sign_of, wrong_object
-from tengri_fast.market.events cimport tf_fixed128
+from tengri_fast.market.book cimport tf_book, tf_book_apply
+from tengri_fast.market.events cimport tf_delta, tf_fixed128
 from tengri_fast.market.layout cimport HEAD, integer
 from tengri_fast.market.probe cimport distinct, only_place, places_of_integer, places_of_number
 
@@ -199,3 +200,51 @@ cdef void _fill_deltas(const char *at, Py_ssize_t n, double[:, ::1] numbers, uin
             small[1, i] = <uint8_t>at[route.flags]
             small[2, i] = <uint8_t>(1 if code == 1 else (255 if code == 2 else 0))  # -1 as int8
             at += route.stride
+
+
+cdef inline void _delta_in_place(const char *at, tf_delta *out) noexcept nogil:
+    cdef uint8_t code = <uint8_t>at[route.side]
+    out.price, out.size = tf_fixed128(at + route.price), tf_fixed128(at + route.size)
+    out.order_id, out.sequence = integer(at, route.order_id), integer(at, route.sequence)
+    out.ts_event, out.ts_init = integer(at, route.ts_event), integer(at, route.ts_init)
+    out.action, out.flags = <uint8_t>at[route.action], <uint8_t>at[route.flags]
+    out.side = 1 if code == 1 else (-1 if code == 2 else 0)
+
+
+cdef int _delta_by_attributes(object row, tf_delta *out) except -1:
+    order = row.order
+    out.action, out.flags, out.sequence = int(row.action), row.flags, row.sequence
+    out.ts_event, out.ts_init = row.ts_event, row.ts_init
+    out.side, out.price, out.size, out.order_id = 0, 0.0, 0.0, 0
+    if order is not None:  # a change that clears the book carries no order
+        out.side, out.order_id = sign_of(order.side), order.order_id
+        out.price, out.size = order.price.as_double(), order.size.as_double()
+    return 0
+
+
+cdef int feed_deltas(object value, uint32_t slot, tf_book *book, tf_delta *last) except -1:
+    cdef tf_vector vector
+    cdef const char *at
+    cdef size_t i
+    cdef int flags = 0
+    memset(last, 0, sizeof(tf_delta))
+    last.slot = slot
+    if deltas_in_place(value):
+        # The library's own copy of its list: the only way that it offers to the inside of the box.
+        vector = route.vector_of(<const char *><PyObject *>value + route.handle)
+        at = <const char *>vector.data
+        for i in range(vector.length):
+            _delta_in_place(at, last)
+            tf_book_apply(book, last)
+            flags |= last.flags
+            at += route.stride
+        route.drop(vector)
+        return flags
+    try:
+        for row in value.deltas:
+            _delta_by_attributes(row, last)
+            tf_book_apply(book, last)
+            flags |= last.flags
+    except (AttributeError, TypeError, OverflowError, ValueError) as error:
+        raise wrong_object("deltas", value, error) from None
+    return flags

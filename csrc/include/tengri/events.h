@@ -56,6 +56,38 @@ typedef struct tf_depth10 {
     uint32_t levels;
 } tf_depth10;
 
+/* One change of an order book. With order ids (market by order) every order is a change of its own; without, a price is. */
+typedef enum tf_delta_action { TF_DELTA_ADD = 1, TF_DELTA_UPDATE = 2, TF_DELTA_DELETE = 3, TF_DELTA_CLEAR = 4 } tf_delta_action;
+
+#define TF_FLAG_LAST 128u     /* last change of one event: the book is whole again */
+#define TF_FLAG_SNAPSHOT 32u  /* the change belongs to a snapshot */
+
+typedef struct tf_delta {
+    double price;
+    double size;
+    uint64_t order_id; /* 0: none */
+    uint64_t sequence; /* 0: none */
+    uint64_t ts_event;
+    uint64_t ts_init;
+    uint32_t slot;
+    uint8_t action; /* tf_delta_action */
+    int8_t side;    /* +1 bid, -1 ask, 0 none (clear) */
+    uint8_t flags;
+    uint8_t reserved;
+} tf_delta;
+
+#define TF_EXTERNAL_VALUES 4
+
+/* An observation from outside the market. It exists from ts_event, the time of its publication, and not before.
+ * value[0] is finite; the others may be NaN where there is none. `slot` is the plan's number of the source. */
+typedef struct tf_external {
+    double value[TF_EXTERNAL_VALUES];
+    uint64_t ts_event;
+    uint64_t ts_init;
+    uint32_t slot;
+    uint32_t reserved;
+} tf_external;
+
 /* A fixed-point number of scale 1e16 in 16 little-endian bytes, or of scale 1e9 in 8, to double. The integer is
  * rounded once (to nearest, ties to even) and then divided: that is what a cast from __int128 and a division give, without the
  * library call. Multiplying by 1e-16, or adding the two halves as doubles, differs in the last bit for 12 % of values. */
