@@ -24,6 +24,8 @@ def write_features(model: Path, out: Path) -> None:
     lines = ["name,p0,p1,p2,p3,mean,scale,clip"]
     for text, mean, scale in zip(spec.inputs.features, normalisation.mean, normalisation.scale, strict=True):
         feature = parse_spec(text)
+        if feature.clock.kind != "event" or feature.stages or feature.legs or feature.sources:
+            raise SystemExit(f"{text}: this example reads features of the event clock without stages")
         values = (*feature.values, 0.0, 0.0, 0.0, 0.0)[:4]
         lines.append(",".join([feature.name, *map(repr, (*values, mean, scale, normalisation.clip))]))
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -82,6 +82,13 @@ class TengriNeuralConfig(StrategyConfig, kw_only=True, frozen=True):
         Time after an exit in which nothing is opened.
     warm_up : str or int, default "0s"
         Event time from the first tick in which features run and no signal is made.
+    history : str or int, default "0s"
+        At the start, past events of the kinds that the model reads are asked for over this time, and live data are
+        subscribed to when they have been fed. 0 asks for none.
+    history_client : str, optional
+        Client that answers; the venue's own otherwise. A catalog of the node is asked first.
+    history_timeout : str or int, default "60s"
+        How long to wait for the history before going on without.
     close_on_stop : bool, default True
         On stop, close the positions of this strategy with reduce-only market orders. Its working orders are
         canceled in either case.
@@ -112,6 +119,9 @@ class TengriNeuralConfig(StrategyConfig, kw_only=True, frozen=True):
     max_holding: str | int = "0s"
     cooldown: str | int = "0s"
     warm_up: str | int = "0s"
+    history: str | int = "0s"
+    history_client: str | None = None
+    history_timeout: str | int = "60s"
     close_on_stop: bool = True
     record_signals: bool = False
     stamp_latency: bool = False
@@ -149,7 +159,7 @@ class TengriNeuralConfig(StrategyConfig, kw_only=True, frozen=True):
         self._check_number("min_confidence", self.min_confidence, 0.0, 1.0)
         if self.fee_bps is not None:
             self._check_number("fee_bps", self.fee_bps, 0.0, 1e4)
-        for field in ("max_holding", "cooldown", "warm_up"):
+        for field in ("max_holding", "cooldown", "warm_up", "history", "history_timeout"):
             duration_ns(getattr(self, field), field)
 
     def _set(self, field: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Columns of market data to NautilusTrader objects, and rows of the contract table to NautilusTrader instruments.
+"""Columns of market data to NautilusTrader objects.
 
 Values are carried over exactly: a price of the file becomes the fixed-point number with the same decimal digits, and a
 value that does not fit the instrument's precision is an error, never a silent rounding. Reading the objects back
@@ -8,25 +8,35 @@ doubles, so research on files and a live run agree to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from decimal import Decimal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from nautilus_trader.core.data import Data
-from nautilus_trader.model.data import BookOrder, OrderBookDepth10, QuoteTick, TradeTick
-from nautilus_trader.model.enums import AssetClass, OrderSide
-from nautilus_trader.model.identifiers import InstrumentId, Symbol
-from nautilus_trader.model.instruments import CryptoPerpetual, CurrencyPair, Equity, FuturesContract, Instrument
-from nautilus_trader.model.objects import Currency, Price, Quantity
+from nautilus_trader.model.data import (
+    Bar,
+    BarType,
+    BookOrder,
+    OrderBookDelta,
+    OrderBookDeltas,
+    OrderBookDepth10,
+    QuoteTick,
+    TradeTick,
+)
+from nautilus_trader.model.enums import BookAction, OrderSide
+from nautilus_trader.model.instruments import Instrument
+from nautilus_trader.model.objects import Price, Quantity
 
-from tengri_fast.errors import ConfigurationError, DataConversionError
-from tengri_fast.market import DepthColumns, QuoteColumns, TradeColumns
-from tengri_fast.market.contracts import InstrumentContract
+from tengri_fast.errors import DataConversionError
+from tengri_fast.market import BarColumns, DeltaColumns, DepthColumns, QuoteColumns, TradeColumns
+from tengri_fast.nautilus.instruments import instrument_from_contract
 
 __all__ = [
     "MarketData",
+    "bars_to_objects",
+    "delta_batches",
+    "deltas_to_objects",
     "depth_to_objects",
     "instrument_from_contract",
     "quotes_to_objects",
@@ -34,101 +44,8 @@ __all__ = [
 ]
 
 _DEPTH_LIMIT = 10  # OrderBookDepth10 holds no more
+_LAST = 128  # the flag "last" of a book change
 _GRID_TOLERANCE = 1e-4  # of one unit in the last digit: far above double rounding, far below a real half digit
-
-
-# The table has no expiry: a future is traded as if it lived on (2100-01-01).
-_NEVER_NS = 4_102_444_800_000_000_000
-
-_ASSET_CLASSES = {
-    "commodity": AssetClass.COMMODITY,
-    "cryptocurrency": AssetClass.CRYPTOCURRENCY,
-    "equity": AssetClass.EQUITY,
-    "fx": AssetClass.FX,
-    "index": AssetClass.INDEX,
-}
-
-
-def instrument_from_contract(contract: InstrumentContract, instrument_id: str | None = None) -> Instrument:
-    """A row of the contract table as a NautilusTrader instrument.
-
-    Parameters
-    ----------
-    contract : InstrumentContract
-        Tick, step, multiplier, currency and fees. A fee per contract is no property of a NautilusTrader instrument; the
-        backtest's fee model charges it.
-    instrument_id : str, optional
-        Another name for it, "SYMBOL.VENUE"; by default that of the row.
-
-    Returns
-    -------
-    Instrument
-        ``CryptoPerpetual`` for the kind "perpetual", ``FuturesContract`` for "future" (without an expiry),
-        ``CurrencyPair`` for "spot", ``Equity`` for "equity".
-
-    Raises
-    ------
-    ConfigurationError
-        When the kind is unknown, or a value of the row does not fit it.
-    """
-    name = InstrumentId.from_str(instrument_id or contract.instrument_id)
-    currency = Currency.from_str(contract.currency)
-    common: dict[str, Any] = {
-        "instrument_id": name,
-        "raw_symbol": Symbol(name.symbol.value),
-        "price_precision": contract.price_precision,
-        "price_increment": Price(contract.tick, contract.price_precision),
-        "margin_init": Decimal(0),
-        "margin_maint": Decimal(0),
-        "maker_fee": _rate(contract.maker_bps),
-        "taker_fee": _rate(contract.taker_bps),
-        "ts_event": 0,
-        "ts_init": 0,
-    }
-    step = Quantity(contract.size_step, contract.size_precision)
-    pair: dict[str, Any] = {
-        "base_currency": Currency.from_str(contract.base_currency),
-        "quote_currency": currency,
-        "size_precision": contract.size_precision,
-        "size_increment": step,
-    }
-    multiplier = Quantity.from_str(f"{Decimal(repr(contract.multiplier)).normalize():f}")
-    if contract.kind == "perpetual":
-        return CryptoPerpetual(
-            **common, **pair, settlement_currency=currency, is_inverse=False, multiplier=multiplier, lot_size=step
-        )
-    if contract.kind == "spot":
-        if contract.multiplier != 1.0:
-            raise ConfigurationError(f"`multiplier` of the spot instrument {name} must be 1, was {contract.multiplier}")
-        return CurrencyPair(**common, **pair, lot_size=step)
-    if contract.size_precision != 0:
-        raise ConfigurationError(
-            f"`size_precision` of {name} must be 0 for the kind {contract.kind!r}, was {contract.size_precision}"
-        )
-    if contract.kind == "future":
-        asset_class = _ASSET_CLASSES.get(contract.asset_class)
-        if asset_class is None:
-            known = ", ".join(_ASSET_CLASSES)
-            raise ConfigurationError(f"`asset_class` of {name} must be one of {known}, was {contract.asset_class!r}")
-        return FuturesContract(
-            **common,
-            asset_class=asset_class,
-            currency=currency,
-            multiplier=multiplier,
-            lot_size=step,
-            underlying=name.symbol.value,
-            activation_ns=0,
-            expiration_ns=_NEVER_NS,
-        )
-    if contract.kind == "equity":
-        if contract.multiplier != 1.0:
-            raise ConfigurationError(f"`multiplier` of the share {name} must be 1, was {contract.multiplier}")
-        return Equity(**common, currency=currency, lot_size=step)
-    raise ConfigurationError(f"`kind` of {name} must be one of perpetual, future, spot, equity, was {contract.kind!r}")
-
-
-def _rate(basis_points: float) -> Decimal:
-    return Decimal(repr(basis_points)) / 10_000
 
 
 def _check_times(name: str, ts_event: npt.NDArray[np.uint64], ts_init: npt.NDArray[np.uint64]) -> None:
@@ -259,6 +176,152 @@ def trades_to_objects(columns: TradeColumns, instrument: Instrument, first_id: i
     return result
 
 
+def bars_to_objects(columns: BarColumns, instrument: Instrument, bar_type: BarType | str) -> list[Bar]:
+    """Bar columns as a list of ``Bar``, in the order of the columns.
+
+    Parameters
+    ----------
+    columns : BarColumns
+        Arrays of shape [n].
+    instrument : Instrument
+        Gives the decimal precision of prices and volumes.
+    bar_type : BarType or str
+        Such as "BTCUSDT-PERP.BINANCE-1-MINUTE-LAST-EXTERNAL"; of the same instrument.
+
+    Raises
+    ------
+    DataConversionError
+        The bar type is another instrument's, a value is NaN, infinite, a negative volume, has more decimals than the
+        instrument, a high lies below or a low above another price of its bar, or time goes backwards.
+    """
+    kind = bar_type if isinstance(bar_type, BarType) else _bar_type(bar_type)
+    if kind.instrument_id != instrument.id:
+        raise DataConversionError(f"`bar_type` must be one of {instrument.id}, was {kind}")
+    _check_times("bars", columns.ts_event, columns.ts_init)
+    for name in ("open", "high", "low", "close"):
+        _check_grid(f"bars.{name}", getattr(columns, name), instrument.price_precision, non_negative=False)
+    _check_grid("bars.volume", columns.volume, instrument.size_precision, non_negative=True)
+    top = np.maximum(np.maximum(columns.open, columns.close), columns.low)
+    bottom = np.minimum(np.minimum(columns.open, columns.close), columns.high)
+    wrong = (columns.high < top) | (columns.low > bottom)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        shown = ", ".join(f"{name} {float(getattr(columns, name)[row])!r}" for name in ("open", "high", "low", "close"))
+        raise DataConversionError(f"`bars` must have low <= open, close <= high, row {row} was {shown}")
+    result: list[Bar] = Bar.from_raw_arrays_to_list(
+        kind,
+        instrument.price_precision,
+        instrument.size_precision,
+        *(_writable(getattr(columns, name), np.float64) for name in ("open", "high", "low", "close", "volume")),
+        _writable(columns.ts_event, np.uint64),
+        _writable(columns.ts_init, np.uint64),
+    )
+    return result
+
+
+def _bar_type(text: str) -> BarType:
+    try:
+        return BarType.from_str(text)
+    except (TypeError, ValueError) as error:
+        raise DataConversionError(
+            f"`bar_type` must look like 'BTCUSDT-PERP.BINANCE-1-MINUTE-LAST-EXTERNAL', was {text!r}"
+        ) from error
+
+
+def delta_batches(columns: DeltaColumns) -> npt.NDArray[np.int64]:
+    """Where each event of a stream of book changes ends: int64 [batches], one past its last row, ascending.
+
+    A change with the flag "last" (128) ends an event. In a stream that never sets it, changes with the same two times
+    are one event. What follows the last flag of a stream is an event of its own.
+    """
+    count = len(columns)
+    if not count:
+        return np.empty(0, np.int64)
+    last = (columns.flags & _LAST) != 0
+    if not last.any():
+        last = np.zeros(count, np.bool_)
+        last[:-1] = (columns.ts_event[1:] != columns.ts_event[:-1]) | (columns.ts_init[1:] != columns.ts_init[:-1])
+    last[-1] = True
+    return np.flatnonzero(last).astype(np.int64) + 1
+
+
+def deltas_to_objects(columns: DeltaColumns, instrument: Instrument) -> list[OrderBookDelta]:
+    """Book changes as a list of ``OrderBookDelta``, in the order of the columns.
+
+    Parameters
+    ----------
+    columns : DeltaColumns
+        Arrays of shape [n]. Price, size and side of a clear (action 4) are not looked at.
+    instrument : Instrument
+        Gives the identifier and the decimal precision of prices and sizes.
+
+    Raises
+    ------
+    DataConversionError
+        An action is none of 1 to 4, a side none of -1, 0, +1, the size of an addition or update is not positive, a
+        value is NaN, infinite or off the instrument's grid, or time goes backwards.
+
+    Notes
+    -----
+    Flags and sequence numbers are carried over. NautilusTrader's book type is the caller's choice: with order ids
+    (market by order) it is L3, without them L2.
+    """
+    _check_times("deltas", columns.ts_event, columns.ts_init)
+    action, side = columns.action, columns.side
+    for name, values, known in (("action", action, (1, 2, 3, 4)), ("side", side, (-1, 0, 1))):
+        wrong = ~np.isin(values, known)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            listed = ", ".join(map(str, known))
+            raise DataConversionError(f"`deltas.{name}` must be one of {listed}, row {row} was {int(values[row])}")
+    there = action != BookAction.CLEAR
+    _check_grid("deltas.price", np.where(there, columns.price, 0.0), instrument.price_precision, non_negative=False)
+    _check_grid("deltas.size", np.where(there, columns.size, 0.0), instrument.size_precision, non_negative=True)
+    empty = ((action == BookAction.ADD) | (action == BookAction.UPDATE)) & ~(columns.size > 0)
+    if empty.any():
+        row = int(np.argmax(empty))
+        raise DataConversionError(
+            f"`deltas.size` of an addition or update must be > 0, row {row} was {float(columns.size[row])!r}"
+        )
+    price_of, size_of = _makers(instrument)
+    sides = {1: OrderSide.BUY, -1: OrderSide.SELL, 0: OrderSide.NO_ORDER_SIDE}
+    result = []
+    rows = zip(
+        *(
+            getattr(columns, name).tolist()
+            for name in ("action", "side", "price", "size", "order_id", "flags", "sequence", "ts_event", "ts_init")
+        ),
+        strict=True,
+    )
+    clear = int(BookAction.CLEAR)
+    # Of the same precision: the catalog takes no others.
+    null = BookOrder(OrderSide.NO_ORDER_SIDE, price_of(0.0), size_of(0.0), 0)
+    for what, sign, price, size, order_id, flags, sequence, ts_event, ts_init in rows:
+        order = null if what == clear else BookOrder(sides[sign], price_of(price), size_of(size), order_id)
+        result.append(OrderBookDelta(instrument.id, BookAction(what), order, flags, sequence, ts_event, ts_init))
+    return result
+
+
+def _makers(instrument: Instrument) -> tuple[Callable[[float], Price], Callable[[float], Quantity]]:
+    """Price and quantity of a number, each made once: a book has few different ones."""
+    prices: dict[float, Price] = {}
+    sizes: dict[float, Quantity] = {}
+
+    def price_of(value: float) -> Price:
+        found = prices.get(value)
+        if found is None:
+            found = prices[value] = Price(value, instrument.price_precision)
+        return found
+
+    def size_of(value: float) -> Quantity:
+        found = sizes.get(value)
+        if found is None:
+            found = sizes[value] = Quantity(value, instrument.size_precision)
+        return found
+
+    return price_of, size_of
+
+
 def depth_to_objects(columns: DepthColumns, instrument: Instrument) -> list[OrderBookDepth10]:
     """Depth columns as a list of ``OrderBookDepth10``; levels that are not in the columns stay null orders.
 
@@ -287,22 +350,9 @@ def depth_to_objects(columns: DepthColumns, instrument: Instrument) -> list[Orde
         _check_grid(f"depth.{side}_size", np.where(there, size, 0.0), instrument.size_precision, non_negative=True)
         present[side] = there.sum(axis=1)
 
-    prices: dict[float, Price] = {}
-    sizes: dict[float, Quantity] = {}
-
-    def price_of(value: float) -> Price:
-        found = prices.get(value)
-        if found is None:
-            found = prices[value] = Price(value, instrument.price_precision)
-        return found
-
-    def size_of(value: float) -> Quantity:
-        found = sizes.get(value)
-        if found is None:
-            found = sizes[value] = Quantity(value, instrument.size_precision)
-        return found
-
-    null = BookOrder(OrderSide.NO_ORDER_SIDE, Price(0, 0), Quantity(0, 0), 0)
+    price_of, size_of = _makers(instrument)
+    # Of the same precision: the catalog takes no others.
+    null = BookOrder(OrderSide.NO_ORDER_SIDE, price_of(0.0), size_of(0.0), 0)
     bid_price, bid_size = columns.bid_price.tolist(), columns.bid_size.tolist()
     ask_price, ask_size = columns.ask_price.tolist(), columns.ask_size.tolist()
     bid_count, ask_count = present["bid"].tolist(), present["ask"].tolist()
@@ -334,14 +384,18 @@ def depth_to_objects(columns: DepthColumns, instrument: Instrument) -> list[Orde
 class MarketData:
     """Columns of one instrument, merged by ``ts_init`` and handed out as objects in chunks.
 
-    At equal ``ts_init`` trades come before quotes and depth: a trade is what changed the book that the quote shows.
+    At equal ``ts_init`` trades come before quotes, then depth, book changes and bars: a trade is what changed the book
+    that the quote shows, and a bar is known when all that it is made of is.
 
     Parameters
     ----------
     instrument : Instrument
         The instrument of all columns.
-    quotes, trades, depth : columns, optional
-        At least one must be given.
+    quotes, trades, depth, bars, deltas : columns, optional
+        At least one must be given. Book changes are handed out as one ``OrderBookDeltas`` per event, see
+        :func:`delta_batches`.
+    bar_type : BarType or str, optional
+        What the bars are; needed when there are any.
     """
 
     def __init__(
@@ -350,24 +404,38 @@ class MarketData:
         quotes: QuoteColumns | None = None,
         trades: TradeColumns | None = None,
         depth: DepthColumns | None = None,
+        bars: BarColumns | None = None,
+        deltas: DeltaColumns | None = None,
+        *,
+        bar_type: BarType | str | None = None,
     ) -> None:
-        if quotes is None and trades is None and depth is None:
-            raise DataConversionError("`quotes`, `trades` or `depth` must be given, all were None")
+        # The order of this table is the order at equal times.
+        streams: dict[str, Any] = {"trades": trades, "quotes": quotes, "depth": depth, "deltas": deltas, "bars": bars}
+        if all(columns is None for columns in streams.values()):
+            raise DataConversionError("`quotes`, `trades`, `depth`, `bars` or `deltas` must be given, all were None")
+        if bars is not None and bar_type is None:
+            raise DataConversionError("`bar_type` must be given when `bars` are, was None")
         self.instrument = instrument
         self.quotes = quotes
         self.trades = trades
         self.depth = depth
-        # The order of this tuple is the order at equal times.
-        self._sources = [columns for columns in (trades, quotes, depth) if columns is not None]
-        times = [np.asarray(columns.ts_init, dtype=np.uint64) for columns in self._sources]
-        for name, columns in (("quotes", quotes), ("trades", trades), ("depth", depth)):
-            if columns is not None:
-                _check_times(name, columns.ts_event, columns.ts_init)
+        self.bars = bars
+        self.deltas = deltas
+        self.bar_type = _bar_type(bar_type) if isinstance(bar_type, str) else bar_type
+        self._sources = [(name, columns) for name, columns in streams.items() if columns is not None]
+        for name, columns in self._sources:
+            _check_times(name, columns.ts_event, columns.ts_init)
+        # An event of book changes is several rows: where each event ends.
+        self._ends = np.empty(0, np.int64) if deltas is None else delta_batches(deltas)
+        times = [
+            columns.ts_init if name != "deltas" else columns.ts_init[self._ends - 1] for name, columns in self._sources
+        ]
         merged = np.concatenate(times)
         source = np.repeat(np.arange(len(times)), [len(t) for t in times])
         order = np.argsort(merged, kind="stable")
         if not merged.size:
-            raise DataConversionError("`quotes`, `trades` and `depth` must hold at least one event, held none")
+            names = ", ".join(f"`{name}`" for name, _ in self._sources)
+            raise DataConversionError(f"{names} must hold at least one event, held none")
         self._source = source[order].astype(np.uint8)
         self._times = merged[order]
 
@@ -402,14 +470,13 @@ class MarketData:
         for start in range(0, len(self._source), size):
             pick = self._source[start : start + size]
             objects: list[Data] = [None] * len(pick)
-            for number, columns in enumerate(self._sources):
+            for number, (name, _columns) in enumerate(self._sources):
                 places = np.flatnonzero(pick == number)
                 if not places.size:
                     continue
                 first = taken[number]
                 taken[number] = first + len(places)
-                part = columns[first : taken[number]]
-                for place, item in zip(places.tolist(), self._convert(part, first), strict=True):
+                for place, item in zip(places.tolist(), self._convert(name, first, taken[number]), strict=True):
                     objects[place] = item
             yield objects
 
@@ -417,9 +484,27 @@ class MarketData:
         """All events in one list."""
         return [item for chunk in self.chunks(1_000_000) for item in chunk]
 
-    def _convert(self, columns: QuoteColumns | TradeColumns | DepthColumns, first: int) -> list[Data]:
-        if isinstance(columns, QuoteColumns):
-            return quotes_to_objects(columns, self.instrument)
-        if isinstance(columns, TradeColumns):
-            return trades_to_objects(columns, self.instrument, first_id=first + 1)
-        return depth_to_objects(columns, self.instrument)
+    def _convert(self, name: str, first: int, end: int) -> list[Data]:
+        """Events `first` to `end` of one stream."""
+        instrument = self.instrument
+        if name == "deltas":
+            return self._delta_events(first, end)
+        part = getattr(self, name)[first:end]
+        if name == "quotes":
+            return quotes_to_objects(part, instrument)
+        if name == "trades":
+            return trades_to_objects(part, instrument, first_id=first + 1)
+        if name == "bars":
+            assert self.bar_type is not None  # asked for in the constructor
+            return bars_to_objects(part, instrument, self.bar_type)
+        return depth_to_objects(part, instrument)
+
+    def _delta_events(self, first: int, end: int) -> list[Data]:
+        assert self.deltas is not None
+        begin = int(self._ends[first - 1]) if first else 0
+        ends = (self._ends[first:end] - begin).tolist()
+        changes = deltas_to_objects(self.deltas[begin : begin + ends[-1]], self.instrument)
+        starts = [0, *ends[:-1]]
+        return [
+            OrderBookDeltas(self.instrument.id, changes[start:stop]) for start, stop in zip(starts, ends, strict=True)
+        ]

@@ -31,6 +31,7 @@ from tengri_fast.runtime.schema import (
     ExecutionSection,
     Money,
     NeuralSection,
+    NodeSection,
     PolicySection,
     ReportSection,
     RiskSection,
@@ -99,7 +100,7 @@ class TengriConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes
     ----------
-    strategy, neural, policy, risk, execution, data_sources, report
+    strategy, neural, policy, risk, execution, data_sources, node, report
         Sections of the same name; see `tengri_fast.runtime.schema`.
     backtest, control
         Sections that are None when the file does not have them.
@@ -114,6 +115,7 @@ class TengriConfig(msgspec.Struct, frozen=True, kw_only=True):
     execution: ExecutionSection = ExecutionSection()
     data_sources: DataSourcesSection = DataSourcesSection()
     backtest: BacktestSection | None = None
+    node: NodeSection = NodeSection()
     report: ReportSection = ReportSection()
     control: ControlSection | None = None
     origin: Annotated[Origin, msgspec.Meta(extra={"hidden": True})] = Origin()

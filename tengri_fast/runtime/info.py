@@ -25,6 +25,7 @@ __all__ = ["EXTRAS", "collect", "render"]
 # The distributions of each extra, as in pyproject.toml; a test holds the two together.
 EXTRAS = {
     "nautilus": ("nautilus_trader",),
+    "polymarket": ("nautilus_trader", "py-clob-client-v2"),
     "data": ("pyarrow",),
     "onnx": ("onnxruntime", "onnx"),
     "report": ("plotly", "matplotlib"),
@@ -35,7 +36,7 @@ EXTRAS = {
     "tensorrt": ("tensorrt",),
     "gpu": ("cuda-bindings",),
     "pycuda": ("pycuda",),
-    "rivals": ("openvino",),
+    "rivals": ("openvino", "talipp"),
 }
 VERSIONS = ("numpy", "numba", "msgspec", "click", "rich", "nautilus_trader", "onnxruntime", "pyarrow")
 

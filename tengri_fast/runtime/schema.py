@@ -25,6 +25,7 @@ from tengri_fast.runtime.durations import Frequency
 __all__ = [
     "BacktestSection",
     "BinanceSource",
+    "CatalogSource",
     "ControlSection",
     "DataSourcesSection",
     "DatabentoSource",
@@ -35,6 +36,7 @@ __all__ = [
     "ModelEntry",
     "Money",
     "NeuralSection",
+    "NodeSection",
     "PolicySection",
     "PolymarketSource",
     "ReportSection",
@@ -74,7 +76,16 @@ NOT_YET_BATCH = Meta(extra={"pending": "instruments are computed one at a time"}
 NOT_YET_STRESS = Meta(extra={"pending": "stress scenarios do not run in the gate"})
 NOT_YET_SIZING = Meta(extra={"pending": "orders have the fixed trade_size"})
 NOT_YET_EXECUTION = Meta(extra={"pending": "orders go out as plain market orders; the term is zero"})
-NOT_YET_SOURCES = Meta(extra={"pending": "no live data source is connected"})
+Feed = Annotated[
+    str,
+    Meta(extra={"pattern": r"[A-Z0-9]{2,12}\.[A-Z0-9]{2,16}", "rule": 'must be a dataset code, such as "GLBX.MDP3"'}),
+]
+TraderName = Annotated[
+    str,
+    Meta(
+        extra={"pattern": r"[A-Za-z0-9_]{1,32}-[A-Za-z0-9_]{1,16}", "rule": 'must be NAME-NUMBER, as in "TENGRI-001"'}
+    ),
+]
 
 
 class Money(Struct, frozen=True):
@@ -268,47 +279,132 @@ class ExecutionSection(Struct, frozen=True, kw_only=True):
 
 
 class BinanceSource(Struct, frozen=True, kw_only=True):
-    """``data_sources.binance``."""
+    """``data_sources.binance``: public market data of one or several of its markets.
+
+    Attributes
+    ----------
+    spot, futures : bool
+        Which markets.
+    futures_accounts : tuple of {"usdm", "coinm"}
+        Which futures: margined in USDT and its like, or in the coin.
+    environment : str
+        "live", "testnet" or "demo".
+    instruments : tuple of str
+        Instruments to load beside that of the strategy. With several markets, those of the markets that the strategy
+        does not trade have the venues BINANCE_SPOT, BINANCE_USDM and BINANCE_COINM.
+    historical_depth : int
+        How much history to ask for at the start, in nanoseconds.
+    """
 
     enabled: bool = True
     spot: bool = False
     futures: bool = False
+    futures_accounts: Annotated[tuple[Literal["usdm", "coinm"], ...], Meta(min_length=1, max_length=2)] = ("usdm",)
+    environment: Literal["live", "testnet", "demo"] = "live"
+    instruments: tuple[InstrumentName, ...] = ()
+    historical_depth: Duration = 0
 
 
 class PolymarketSource(Struct, frozen=True, kw_only=True):
-    """``data_sources.polymarket``."""
+    """``data_sources.polymarket``.
+
+    Attributes
+    ----------
+    markets : tuple of str
+        Tags of markets: a number is passed on; a name is only shown, since it has to be looked up at the venue.
+    instruments : tuple of str
+        "CONDITION-TOKEN.POLYMARKET" of each outcome to load.
+    """
 
     enabled: bool = True
     markets: tuple[Text, ...] = ()
+    instruments: tuple[InstrumentName, ...] = ()
 
 
 class DatabentoSource(Struct, frozen=True, kw_only=True):
-    """``data_sources.databento``."""
+    """``data_sources.databento``.
+
+    Attributes
+    ----------
+    feeds : tuple of str
+        Dataset codes, such as "GLBX.MDP3".
+    instruments : tuple of str
+        Instruments to load beside that of the strategy; each of a venue that one of the feeds covers.
+    historical_depth : int
+        How much history to ask for at the start, in nanoseconds.
+    """
 
     enabled: bool = True
-    feeds: tuple[Text, ...] = ()
+    feeds: tuple[Feed, ...] = ()
+    instruments: tuple[InstrumentName, ...] = ()
+    historical_depth: Duration = 0
 
 
 class TardisSource(Struct, frozen=True, kw_only=True):
-    """``data_sources.tardis``; `historical_depth` in nanoseconds."""
+    """``data_sources.tardis``: a local Tardis Machine.
+
+    Attributes
+    ----------
+    instruments : tuple of str
+        Instruments to load beside that of the strategy.
+    historical_depth : int
+        How much history to ask for at the start, in nanoseconds. The Tardis client of NautilusTrader answers no such
+        request; the catalog does, into which `tengri data import` writes Tardis' files.
+    """
 
     enabled: bool = True
+    instruments: tuple[InstrumentName, ...] = ()
+    historical_depth: Duration = 0
+
+
+class CatalogSource(Struct, frozen=True, kw_only=True):
+    """``data_sources.catalog``: a ParquetDataCatalog on disk, which answers requests for history."""
+
+    enabled: bool = True
+    path: Text
     historical_depth: Duration = 0
 
 
 class DataSourcesSection(Struct, frozen=True, kw_only=True):
     """``[data_sources]``: live and historical data vendors. Their keys come from the environment only."""
 
-    binance: Annotated[BinanceSource | None, NOT_YET_SOURCES] = None
-    polymarket: Annotated[PolymarketSource | None, NOT_YET_SOURCES] = None
-    databento: Annotated[DatabentoSource | None, NOT_YET_SOURCES] = None
-    tardis: Annotated[TardisSource | None, NOT_YET_SOURCES] = None
+    binance: BinanceSource | None = None
+    polymarket: PolymarketSource | None = None
+    databento: DatabentoSource | None = None
+    tardis: TardisSource | None = None
+    catalog: CatalogSource | None = None
 
     @property
     def enabled(self) -> tuple[str, ...]:
         """Names of the sources that are switched on."""
         found = ((name, getattr(self, name)) for name in self.__struct_fields__)
         return tuple(name for name, source in found if source is not None and source.enabled)
+
+    @property
+    def historical_depth(self) -> int:
+        """The longest history that a source that is switched on asks for, in nanoseconds."""
+        return max((getattr(getattr(self, name), "historical_depth", 0) for name in self.enabled), default=0)
+
+
+class NodeSection(Struct, frozen=True, kw_only=True):
+    """``[node]``: the live node. Orders are executed by NautilusTrader's sandbox, against live prices.
+
+    Attributes
+    ----------
+    trader_id : str
+        Name and number, such as "TENGRI-001".
+    starting_balance : Money
+        Of the sandbox account, with its currency.
+    account_type : str
+        "MARGIN" or "CASH".
+    history_timeout : int
+        How long the strategy waits for history before it begins without, in nanoseconds.
+    """
+
+    trader_id: TraderName = "TENGRI-001"
+    starting_balance: Annotated[Money, Meta(extra={"kind": "money"})] = Money(Decimal(100_000), "USDT")
+    account_type: Annotated[Literal["MARGIN", "CASH"], Meta(extra={"upper": True})] = "MARGIN"
+    history_timeout: PositiveDuration = 60_000_000_000
 
 
 class BacktestSection(Struct, frozen=True, kw_only=True):

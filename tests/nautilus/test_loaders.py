@@ -72,14 +72,17 @@ def test_every_contract_becomes_an_instrument(name: str) -> None:
     assert float(made.size_increment) == row.size_step
     assert float(made.multiplier) == row.multiplier
     assert made.quote_currency.code == row.currency
-    assert made.get_settlement_currency().code == row.currency
+    assert made.get_settlement_currency().code == row.settlement_currency
     assert made.taker_fee == Decimal(repr(row.taker_bps)) / 10_000
     assert made.maker_fee == Decimal(repr(row.maker_bps)) / 10_000
-    # One step of the price on one unit is worth what the contract says.
-    one = made.make_qty(1)
-    up = made.notional_value(one, made.make_price(100 + row.tick)).as_double()
-    down = made.notional_value(one, made.make_price(100)).as_double()
-    assert up - down == pytest.approx(row.tick * row.multiplier, rel=1e-6)
+    # A position is worth what the contract says, and so is one step of the price (in whole cents: so many units).
+    many = made.make_qty(1_000_000)
+    up = made.notional_value(many, made.make_price(100 + row.tick)).as_double()
+    down = made.notional_value(many, made.make_price(100)).as_double()
+    assert down == pytest.approx(row.notional(1e6, 100.0), rel=1e-9)
+    # An inverse contract is worth less of the coin when its price has risen: that much is the profit of who holds it.
+    sign = -1 if row.inverse else 1
+    assert sign * (up - down) == pytest.approx(row.profit(1e6, 100.0, 100.0 + row.tick), rel=1e-6)
 
 
 def test_another_name_and_a_kind_nobody_knows() -> None:
@@ -240,7 +243,7 @@ def test_trades_that_cannot_be_exact_are_refused(columns: Any, message: str) -> 
 
 
 def test_nothing_and_too_much() -> None:
-    with pytest.raises(DataConversionError, match="`quotes`, `trades` or `depth` must be given"):
+    with pytest.raises(DataConversionError, match="`quotes`, `trades`, `depth`, `bars` or `deltas` must be given"):
         MarketData(BTC)
     data = MarketData(BTC, trades=trade_columns([1.0], [1]))
     with pytest.raises(DataConversionError, match="`size` must be >= 1, was 0"):
