@@ -84,12 +84,42 @@ static void test_fixed64(void) {
     }
 }
 
+enum { MOST = 512 };
+
+/* A number that the parameter accepts: its initial one, and the first other instrument where one must be named. */
+static double initial(const tf_feature_param *param) { return param->type == TF_PARAM_LEGS ? 1.0 : param->initial; }
+
 static int32_t all_specs(tf_feature_spec *specs) {
     const int32_t kinds = tf_feature_kinds();
+    CHECK(kinds <= MOST);
     for (int32_t kind = 0; kind < kinds; kind++) {
         const tf_feature_info *info = tf_feature_describe(kind);
         specs[kind] = (tf_feature_spec){.kind = (uint32_t)kind, .scale = 1.0};
-        for (int i = 0; i < TF_FEATURE_PARAMS; i++) specs[kind].param[i] = info->param[i].initial;
+        for (int i = 0; i < TF_FEATURE_PARAMS; i++) {
+            specs[kind].param[i] = initial(&info->param[i]);
+            if (info->param[i].name != NULL && strcmp(info->param[i].name, "capacity") == 0) specs[kind].param[i] = 64;
+        }
+    }
+    return kinds;
+}
+
+/* Every feature again, on another clock and behind a stage each. */
+static int32_t mixed_specs(tf_feature_spec *specs) {
+    static const tf_clock clocks[] = {{TF_CLOCK_TIME, 0, 5e6},   {TF_CLOCK_TIME, 1, 7e6},       {TF_CLOCK_TICKS, 0, 3},
+                                      {TF_CLOCK_TICKS, 1, 2},    {TF_CLOCK_VOLUME, 1, 2},       {TF_CLOCK_NOTIONAL, 1, 1e5},
+                                      {TF_CLOCK_IMBALANCE, 1, 4}, {TF_CLOCK_BARS, 0, 0},        {TF_CLOCK_EVENT, 0, 0}};
+    const int32_t kinds = all_specs(specs);
+    for (int32_t i = 0; i < kinds; i++) {
+        specs[i].clock = clocks[(size_t)i % (sizeof clocks / sizeof clocks[0])];
+        const tf_stage_info *info = tf_stage_describe(i % tf_stage_kinds());
+        specs[i].stages = 1;
+        specs[i].stage[0].kind = (uint32_t)(i % tf_stage_kinds());
+        for (int k = 0; k < 2; k++) {
+            double value = info->param[k].initial;
+            if (value < -16 && info->param[k].type == TF_PARAM_WINDOW) value = -16;
+            if (value > 16 && info->param[k].type == TF_PARAM_COUNT) value = fmax(16, info->param[k].low);
+            specs[i].stage[0].param[k] = value;
+        }
     }
     return kinds;
 }
@@ -119,7 +149,7 @@ static void random_event(tf_features *features, uint64_t *time) {
     *time += next_random() % 1000000;
     const uint64_t ts = next_random() % 50 == 0 && *time > 5000000 ? *time - 5000000 : *time;
     const double mid = 65000.0 + 0.01 * (double)(next_random() % 7);
-    switch (next_random() % 4) {
+    switch (next_random() % 6) {
     case 0: {
         const double bid = hostile(mid - 0.01), ask = hostile(mid + 0.01);
         const tf_quote quote = {bid, ask, hostile(uniform()), hostile(uniform()), ts, ts, 0, 0};
@@ -134,6 +164,18 @@ static void random_event(tf_features *features, uint64_t *time) {
     case 2: {
         const tf_bar bar = {hostile(mid), hostile(mid + 1), hostile(mid - 1), hostile(mid), hostile(3.0), ts, ts, 0, 0};
         tf_features_on_bar(features, &bar);
+        break;
+    }
+    case 3: {
+        const double bid = hostile(mid - 0.02), ask = hostile(mid + 0.02);
+        const tf_quote quote = {bid, ask, 1.0, 1.0, ts, ts, 0, 0};
+        tf_features_on_leg(features, (uint32_t)(next_random() % 2), &quote);
+        break;
+    }
+    case 4: {
+        const tf_external event = {{hostile(uniform()), hostile(uniform()), hostile(uniform()), hostile(uniform())},
+                                   ts, ts, (uint32_t)(next_random() % 3), 0};
+        tf_features_on_external(features, &event);
         break;
     }
     default: {
@@ -159,9 +201,11 @@ static void test_table(void) {
         const tf_feature_info *info = tf_feature_describe(kind);
         CHECK(info->name[0] && info->unit[0] && info->lookback[0] && info->rule[0] && info->source[0]);
         tf_feature_spec spec = {.kind = (uint32_t)kind, .scale = 1.0};
-        for (int i = 0; i < TF_FEATURE_PARAMS; i++) spec.param[i] = info->param[i].initial;
+        for (int i = 0; i < TF_FEATURE_PARAMS; i++) spec.param[i] = initial(&info->param[i]);
         uint64_t events, nanoseconds;
-        CHECK(tf_feature_lookback(&spec, &events, &nanoseconds) == TF_OK && events >= 1);
+        CHECK(tf_feature_lookback(&spec, &events, &nanoseconds) == TF_OK);
+        const int outside = info->param[0].type == TF_PARAM_SOURCE; /* a source that is silent must not hold anything up */
+        CHECK(outside ? events == 0 && nanoseconds == 0 : events >= 1);
         for (int i = 0; i < TF_FEATURE_PARAMS; i++) { /* a number that no parameter accepts */
             tf_feature_spec wrong = spec;
             wrong.param[i] = NAN;
@@ -173,7 +217,7 @@ static void test_table(void) {
 }
 
 static void test_init_refuses(void) {
-    tf_feature_spec specs[64];
+    tf_feature_spec specs[MOST];
     const int32_t count = all_specs(specs);
     void *memory;
     size_t bytes;
@@ -196,19 +240,19 @@ static void test_init_refuses(void) {
 }
 
 /* Hostile events: nothing non-finite comes out, a copy made in the middle stays equal, a spoilt block is refused. */
-static void test_hostile_and_copies(void) {
-    tf_feature_spec specs[64];
-    const int32_t count = all_specs(specs);
+static void test_hostile_and_copies(int32_t (*choose)(tf_feature_spec *), int everything_gets_ready) {
+    tf_feature_spec specs[MOST];
+    const int32_t count = choose(specs);
     void *memory, *copy;
     size_t bytes;
     tf_features *features = build(specs, count, &memory, &bytes);
     copy = aligned_alloc(64, bytes);
-    double row[64], other[64];
-    float out[64];
+    double row[MOST], other[MOST];
+    float out[MOST];
     uint64_t time = 1000000000;
     for (int i = 0; i < 200000; i++) {
         random_event(features, &time);
-        if (i % 16) continue;
+        if (i % 64) continue;
         tf_features_row(features, row);
         tf_features_emit(features, out);
         for (int32_t k = 0; k < count; k++) CHECK(isfinite(row[k]) && isfinite(out[k]));
@@ -216,9 +260,9 @@ static void test_hostile_and_copies(void) {
     tf_feature_counters counters;
     tf_features_counters(features, &counters);
     CHECK(counters.accepted > 10000 && counters.invalid > 100 && counters.backward > 100 && counters.crossed > 10);
-    CHECK(tf_features_ready(features));
+    CHECK(!everything_gets_ready || tf_features_ready(features));
     memcpy(copy, memory, bytes);
-    CHECK(tf_features_check(copy, bytes, specs, count) == TF_OK);
+    CHECK(tf_features_check(features, copy, bytes) == TF_OK);
     const uint64_t seed_before = seed, time_before = time;
     for (int i = 0; i < 5000; i++) random_event(features, &time);
     seed = seed_before;
@@ -228,15 +272,17 @@ static void test_hostile_and_copies(void) {
     tf_features_row(copy, other);
     CHECK(memcmp(row, other, sizeof(double) * (size_t)count) == 0);
     CHECK(memcmp(memory, copy, bytes) == 0);
-    CHECK(tf_features_check(copy, bytes - 64, specs, count) == TF_ERR_SHAPE);
+    CHECK(tf_features_check(features, copy, bytes - 64) == TF_ERR_SHAPE);
     ((unsigned char *)copy)[0] ^= 1;
-    CHECK(tf_features_check(copy, bytes, specs, count) == TF_ERR_FORMAT);
+    CHECK(tf_features_check(features, copy, bytes) == TF_ERR_FORMAT);
     ((unsigned char *)copy)[0] ^= 1;
-    for (size_t at = 0; at < bytes; at += 7) { /* any damage: refused or harmless, never out of bounds (ASan) */
+    for (int trial = 0; trial < 3000; trial++) { /* any damage: refused or harmless, never out of bounds (ASan) */
+        const size_t at = trial < 1000 ? (size_t)trial * 4 % bytes : (size_t)(next_random() % bytes);
         ((unsigned char *)copy)[at] ^= 0xff;
-        if (tf_features_check(copy, bytes, specs, count) == TF_OK && at % 1001 == 0) {
+        if (tf_features_check(features, copy, bytes) == TF_OK) {
             uint64_t later = time;
             for (int i = 0; i < 20; i++) random_event(copy, &later);
+            tf_features_row(copy, row);
             memcpy(copy, memory, bytes);
         }
         ((unsigned char *)copy)[at] = ((unsigned char *)memory)[at];
@@ -244,13 +290,41 @@ static void test_hostile_and_copies(void) {
     tf_features_reset(features);
     tf_features_counters(features, &counters);
     CHECK(counters.accepted == 0 && counters.invalid == 0 && !tf_features_ready(features));
+    tf_features *fresh = NULL;
+    CHECK(tf_features_init(copy, bytes, specs, count, &fresh) == TF_OK);
+    CHECK(memcmp(memory, copy, bytes) == 0); /* reset leaves nothing behind */
     free(memory);
     free(copy);
 }
 
+/* Each clock is a series of its own, and the event clock is one of 32. */
+#define MOST_CLOCKS 32 /* TF_MAX_SERIES, which is no part of the public header */
+static void test_most_clocks(void) {
+    tf_feature_spec specs[MOST_CLOCKS];
+    memset(specs, 0, sizeof specs);
+    for (int i = 0; i < MOST_CLOCKS; i++) {
+        specs[i].scale = 1.0;
+        specs[i].clock = (tf_clock){TF_CLOCK_TICKS, 0, i + 1};
+        for (int p = 0; p < TF_FEATURE_PARAMS; p++) specs[i].param[p] = initial(&tf_feature_describe(0)->param[p]);
+    }
+    size_t bytes;
+    CHECK(tf_features_size(specs, MOST_CLOCKS - 1, &bytes) == TF_OK);
+    CHECK(tf_features_size(specs, MOST_CLOCKS, &bytes) == TF_ERR_SHAPE);
+    specs[MOST_CLOCKS - 1].clock = specs[0].clock; /* a clock that is there already is no other series */
+    CHECK(tf_features_size(specs, MOST_CLOCKS, &bytes) == TF_OK);
+    static const tf_clock wrong[] = {{TF_CLOCK_TIME, 0, -1e9}, {TF_CLOCK_TIME, 0, 0.0},    {TF_CLOCK_TICKS, 0, -1.0},
+                                     {TF_CLOCK_TICKS, 2, 5.0}, {TF_CLOCK_VOLUME, 0, 5.0},  {TF_CLOCK_VOLUME, 1, -5.0},
+                                     {TF_CLOCK_EVENT, 0, 1.0}, {TF_CLOCK_BARS, 1, 0.0},    {7, 0, 1.0},
+                                     {TF_CLOCK_TIME, 0, NAN},  {TF_CLOCK_NOTIONAL, 1, INFINITY}};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        specs[0].clock = wrong[i];
+        CHECK(tf_features_size(specs, 1, &bytes) == TF_ERR_ARGUMENT);
+    }
+}
+
 static void test_no_allocation(void) {
 #ifdef COUNTS_ALLOCATIONS
-    tf_feature_spec specs[64];
+    tf_feature_spec specs[MOST];
     const int32_t count = all_specs(specs);
     void *memory;
     size_t bytes;
@@ -259,7 +333,7 @@ static void test_no_allocation(void) {
     CHECK(allocations == at_start + 1); /* the counter works */
     free(probe);
     tf_features *features = build(specs, count, &memory, &bytes);
-    float out[64];
+    float out[MOST];
     uint64_t time = 1000000000;
     const long before = allocations;
     for (int i = 0; i < 200000; i++) {
@@ -277,7 +351,9 @@ int main(void) {
     test_fixed64();
     test_table();
     test_init_refuses();
-    test_hostile_and_copies();
+    test_hostile_and_copies(all_specs, 1);
+    test_hostile_and_copies(mixed_specs, 0);
+    test_most_clocks();
     test_no_allocation();
     return done("test_features");
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tengri_fast.features.clock import EVENT_CLOCK, Clock, parse_clock
+from tengri_fast.features.parameters import ParameterInfo
 from tengri_fast.features.plan import (
     FeatureCounters,
     FeaturePlan,
@@ -9,10 +11,24 @@ from tengri_fast.features.plan import (
     FeatureState,
     Normalisation,
 )
-from tengri_fast.features.spec import FEATURES, FeatureInfo, FeatureSpec, Lookback, ParameterInfo, parse_spec
+from tengri_fast.features.spec import (
+    FEATURES,
+    STAGES,
+    FeatureInfo,
+    FeatureSpec,
+    Lookback,
+    StageInfo,
+    StageSpec,
+    parse_spec,
+    parse_specs,
+)
+from tengri_fast.features.user import UserFeature, register_feature, register_native_feature
 
 __all__ = [
+    "EVENT_CLOCK",
     "FEATURES",
+    "STAGES",
+    "Clock",
     "FeatureCounters",
     "FeatureInfo",
     "FeaturePlan",
@@ -22,5 +38,12 @@ __all__ = [
     "Lookback",
     "Normalisation",
     "ParameterInfo",
+    "StageInfo",
+    "StageSpec",
+    "UserFeature",
+    "parse_clock",
     "parse_spec",
+    "parse_specs",
+    "register_feature",
+    "register_native_feature",
 ]

@@ -8,6 +8,8 @@ cdef class FeaturePlan:
     cdef int32_t c_count
     cdef readonly tuple specs
     cdef readonly tuple names
+    cdef readonly tuple legs
+    cdef readonly tuple sources
     cdef readonly str hash
     cdef readonly object lookback
     cdef readonly object normalisation

@@ -1,13 +1,11 @@
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from tengri_fast.features.spec import FeatureSpec, Lookback
-from tengri_fast.market.columns import BarColumns, DepthColumns, QuoteColumns, TradeColumns
-
-CLOCKS: tuple[str, ...]
+from tengri_fast.market.columns import BarColumns, DepthColumns, ExternalColumns, QuoteColumns, TradeColumns
 
 class Normalisation(NamedTuple):
     mean: npt.NDArray[np.float64]
@@ -27,11 +25,14 @@ class FeatureRows(NamedTuple):
     ready: npt.NDArray[np.bool_]
     mid: npt.NDArray[np.float64]
     origin: npt.NDArray[np.int64]
+    ready_from: npt.NDArray[np.int64]
     counters: FeatureCounters
 
 class FeaturePlan:
     specs: tuple[FeatureSpec, ...]
     names: tuple[str, ...]
+    legs: tuple[str, ...]
+    sources: tuple[str, ...]
     hash: str
     lookback: Lookback
     normalisation: Normalisation
@@ -59,6 +60,8 @@ class FeaturePlan:
         clock: str = "quote",
         *,
         bars: BarColumns | None = None,
+        legs: Mapping[str, QuoteColumns] | None = None,
+        external: Mapping[str, ExternalColumns] | None = None,
         state: FeatureState | None = None,
     ) -> FeatureRows: ...
 
@@ -79,6 +82,8 @@ class FeatureState:
         ask_size: npt.ArrayLike,
         ts_event: int,
     ) -> bool: ...
+    def update_leg(self, name: str, bid_price: float, ask_price: float, ts_event: int) -> bool: ...
+    def update_external(self, name: str, values: Sequence[float], ts_event: int) -> bool: ...
     @property
     def ready(self) -> bool: ...
     @property

@@ -1,23 +1,25 @@
 """Plans and their state: a list of specs compiled into one C block, fed event by event or from arrays.
 
-The arithmetic lives in csrc/features/features.c. `FeatureState` passes live events to it; `FeaturePlan.compute` passes
+The arithmetic lives in csrc/features. `FeatureState` passes live events to it; `FeaturePlan.compute` passes
 rows of arrays to the same functions, so research and live values are the same bits.
 """
 
 import hashlib
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 cimport cython
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from tengri_fast.features.capi cimport (
     TF_FEATURE_PARAMS,
     read_counters,
+    tf_feature_adopt,
     tf_feature_counters,
     tf_feature_spec,
     tf_features,
@@ -25,10 +27,14 @@ from tengri_fast.features.capi cimport (
     tf_features_check,
     tf_features_emit,
     tf_features_init,
+    tf_features_machine,
+    tf_features_machines,
     tf_features_mid,
     tf_features_normalise,
     tf_features_on_bar,
     tf_features_on_depth,
+    tf_features_on_external,
+    tf_features_on_leg,
     tf_features_on_quote,
     tf_features_on_trade,
     tf_features_ready,
@@ -37,23 +43,35 @@ from tengri_fast.features.capi cimport (
     tf_features_row,
     tf_features_size,
     tf_features_spread,
+    tf_machine_info,
 )
 from tengri_fast.inference.capi cimport TF_OK
-from tengri_fast.market.events cimport TF_DEPTH_LEVELS, tf_bar, tf_depth10, tf_quote, tf_trade
+from tengri_fast.market.events cimport (
+    TF_DEPTH_LEVELS,
+    TF_EXTERNAL_VALUES,
+    tf_bar,
+    tf_depth10,
+    tf_external,
+    tf_quote,
+    tf_trade,
+)
 
 from tengri_fast.errors import FeatureExtractionError
-from tengri_fast.features.spec import ENGINE_VERSION, FeatureSpec, Lookback, parse_spec
-from tengri_fast.market.columns import BarColumns, DepthColumns, QuoteColumns, TradeColumns, merge_order
+from tengri_fast.features._table import CLOCK_KINDS, MAX_LEGS, MAX_SOURCES, REGISTRY
+from tengri_fast.features.clock import EVENT_CLOCK, Clock
+from tengri_fast.features.spec import ENGINE_VERSION, FeatureSpec, Lookback, parse_specs
 
 cdef extern from "<stdlib.h>" nogil:
     void *aligned_alloc(size_t alignment, size_t size)
 
+tf_feature_adopt(<void *><uintptr_t>REGISTRY)
+
 cdef bytes STATE_MAGIC = b"TFFS"
 cdef object STATE_HEADER = struct.Struct("<4sI32sQ")
 cdef int MAX_WIDTH = 1024
+cdef int MAX_SERIES = 32  # TF_MAX_SERIES of csrc/features/machine.h
 
-# Streams in the order in which they are seen at equal times.
-CLOCKS = ("trade", "quote", "depth", "bar")
+cdef dict CLOCK_NAMES = {number: name for name, number in CLOCK_KINDS.items()}
 
 
 class Normalisation(NamedTuple):
@@ -89,6 +107,8 @@ class FeatureRows(NamedTuple):
         Mid of the last accepted book; 0 before the first.
     origin : int64 [n]
         Row of the clock's stream that made this row.
+    ready_from : int64 [F]
+        First row at which each column is ready; the number of rows where it never is.
     counters : FeatureCounters
         Totals of the state after the last event.
     """
@@ -98,12 +118,17 @@ class FeatureRows(NamedTuple):
     ready: object
     mid: object
     origin: object
+    ready_from: object
     counters: FeatureCounters
 
 
 def _per_column(name, value, count, low, strict):
-    array = np.array(np.broadcast_to(np.asarray(value, dtype=np.float64), (count,))) \
-        if np.ndim(value) == 0 else np.array(value, dtype=np.float64)
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise FeatureExtractionError(f"`{name}` must be a number or {count} numbers, was {value!r}") from None
+    if array.ndim == 0:
+        array = np.full(count, array)
     if array.shape != (count,):
         raise FeatureExtractionError(f"`{name}` must have {count} entries, one per feature, had shape {array.shape}")
     for i in range(count):
@@ -120,7 +145,7 @@ cdef class FeaturePlan:
     Parameters
     ----------
     specs : sequence of FeatureSpec or str
-        Columns in order, 1 to 1024, no two equal.
+        Columns in order, 1 to 1024, no two equal. A text with several clocks gives a column for each.
     normalisation : tuple (mean, scale, clip), optional
         Numbers or one number per column; without it mean 0, scale 1, no clip.
 
@@ -131,6 +156,8 @@ cdef class FeaturePlan:
         Column names: the specs as text, without parameters that have their default.
     width : int
         Number of columns.
+    legs, sources : tuple of str
+        Other instruments and external sources that the columns read, in the order of their numbers.
     hash : str
         SHA-256 over the full text of the specs and the version of the feature engine. Normalisation is not part of it:
         it belongs to a model.
@@ -148,10 +175,12 @@ cdef class FeaturePlan:
     def __cinit__(self, specs, normalisation=None):
         cdef size_t size = 0
         cdef int32_t i
-        cdef int j
+        cdef int j, k
         if isinstance(specs, (str, FeatureSpec)):
             specs = (specs,)
-        parsed = tuple(parse_spec(spec) if isinstance(spec, str) else spec for spec in specs)
+        if not isinstance(specs, Iterable):
+            raise FeatureExtractionError(f"`specs` must be a sequence of FeatureSpec or text, was {specs!r}")
+        parsed = tuple(made for spec in specs for made in (parse_specs(spec) if isinstance(spec, str) else (spec,)))
         for spec in parsed:
             if not isinstance(spec, FeatureSpec):
                 raise FeatureExtractionError(f"`specs` must hold FeatureSpec or text, held {type(spec).__name__}")
@@ -163,7 +192,14 @@ cdef class FeaturePlan:
                 raise FeatureExtractionError(f"`specs` must not repeat a feature, had {spec} twice")
             seen.add(spec.canonical)
         count = len(parsed)
-        mean, scale, clip = (0.0, 1.0, 0.0) if normalisation is None else normalisation
+        clocks = {spec.clock for spec in parsed} | {EVENT_CLOCK}
+        if len(clocks) > MAX_SERIES:
+            raise FeatureExtractionError(f"`specs` must have at most {MAX_SERIES - 1} clocks beside the event clock, "
+                                         f"had {len(clocks) - 1}")
+        try:
+            mean, scale, clip = (0.0, 1.0, 0.0) if normalisation is None else normalisation
+        except (TypeError, ValueError):
+            raise FeatureExtractionError(f"`normalisation` must be (mean, scale, clip), was {normalisation!r}") from None
         self.normalisation = Normalisation(
             _per_column("mean", mean, count, -np.inf, False),
             _per_column("scale", scale, count, 0.0, True),
@@ -171,11 +207,19 @@ cdef class FeaturePlan:
         )
         self.specs = parsed
         self.names = tuple(str(spec) for spec in parsed)
-        text = "\n".join([f"tengri_fast features {ENGINE_VERSION}", *(spec.canonical for spec in parsed)])
+        text = "\n".join([f"tengri_fast features {ENGINE_VERSION}",
+                          *(spec.canonical + spec.info.digest for spec in parsed)])
         self.hash = hashlib.sha256(text.encode()).hexdigest()
         self.lookback = Lookback(
-            max(spec.lookback.events for spec in parsed), max(spec.lookback.nanoseconds for spec in parsed)
+            max([spec.lookback.events for spec in parsed if spec.clock.kind != "time"], default=1),
+            max(max(spec.lookback.nanoseconds, int(spec.lookback.events * spec.clock.size))
+                if spec.clock.kind == "time" else spec.lookback.nanoseconds for spec in parsed),
         )
+        self.legs = tuple(dict.fromkeys(leg for spec in parsed for leg in spec.legs))
+        self.sources = tuple(dict.fromkeys(source for spec in parsed for source in spec.sources))
+        for name, found, most in (("instruments", self.legs, MAX_LEGS), ("sources", self.sources, MAX_SOURCES)):
+            if len(found) > most:
+                raise FeatureExtractionError(f"`specs` must name at most {most} other {name}, named {len(found)}")
         self.c_count = count
         self.c_specs = <tf_feature_spec *>calloc(count, sizeof(tf_feature_spec))
         if self.c_specs == NULL:
@@ -183,8 +227,22 @@ cdef class FeaturePlan:
         for i in range(count):
             spec = parsed[i]
             self.c_specs[i].kind = spec.kind
-            for j, value in enumerate(spec.values):
+            for j, (parameter, value) in enumerate(zip(spec.info.parameters, spec.values)):
+                if parameter.type == "instrument":
+                    value = self.legs.index(value)
+                elif parameter.type == "instruments":
+                    value = sum(1 << self.legs.index(leg) for leg in value)
+                elif parameter.type == "source":
+                    value = self.sources.index(value)
                 self.c_specs[i].param[j] = value
+            c_clock = spec.clock.c_values
+            self.c_specs[i].clock.kind, self.c_specs[i].clock.trades = c_clock[0], c_clock[1]
+            self.c_specs[i].clock.size = c_clock[2]
+            self.c_specs[i].stages = len(spec.stages)
+            for j, stage in enumerate(spec.stages):
+                self.c_specs[i].stage[j].kind, numbers = stage.c_values
+                for k in range(len(numbers)):
+                    self.c_specs[i].stage[j].param[k] = numbers[k]
             self.c_specs[i].mean = self.normalisation.mean[i]
             self.c_specs[i].scale = self.normalisation.scale[i]
             self.c_specs[i].clip = self.normalisation.clip[i]
@@ -218,21 +276,32 @@ cdef class FeaturePlan:
         return FeatureState(self)
 
     def explain(self):
-        """The columns as text: unit, what feeds them, lookback, rules, source."""
-        lines = [f"{self.c_count} features, {self.nbytes} bytes of state, hash {self.hash}"]
-        for i, spec in enumerate(self.specs):
+        """The plan as text: each column with unit, clock, lookback, rule and source, and what the columns share."""
+        cdef FeatureState state = FeatureState(self)
+        lines = [f"{self.c_count} features, {tf_features_machines(state.ptr)} machines, {self.nbytes} bytes of state, "
+                 f"hash {self.hash}"]
+        for name, found in (("other instruments", self.legs), ("external sources", self.sources)):
+            if found:
+                lines.append(f"{name}: {', '.join(found)}")
+        for number, spec in enumerate(self.specs):
             info = spec.info
             events, nanoseconds = spec.lookback
-            lines.append(f"[{i}] {spec.canonical}")
+            lines.append(f"[{number}] {spec.canonical}")
             lines.append(f"    {info.description}")
-            lines.append(f"    unit {info.unit}; fed by {info.needs}; ready after {events} event(s)"
+            clock = "" if spec.clock == EVENT_CLOCK else f" of {spec.clock}"
+            lines.append(f"    unit {info.unit}; fed by {info.needs}; ready after {events} sample(s){clock}"
                          f"{f' and {nanoseconds / 1e9:g} s' if nanoseconds else ''}")
             lines.append(f"    rule: {info.rule}")
             lines.append(f"    source: {info.source}")
-            mean, scale, clip = (float(column[i]) for column in self.normalisation)
+            for stage in spec.stages:
+                lines.append(f"    then {stage.canonical}: {stage.info.description} Rule: {stage.info.rule}")
+            mean, scale, clip = [float(column[number]) for column in self.normalisation]
             if (mean, scale, clip) != (0.0, 1.0, 0.0):
                 lines.append(f"    normalised: (value - {mean:.6g}) / {scale:.6g}"
                              f"{f', clipped to +-{clip:g}' if clip else ''}")
+        lines.append("machines, each updated once however many columns read it:")
+        for number in range(tf_features_machines(state.ptr)):
+            lines.append(told_machine(state, number))
         return "\n".join(lines)
 
     def normalise(self, values):
@@ -247,7 +316,10 @@ cdef class FeaturePlan:
         float32 [n, F]
             A number beyond float32 becomes the largest one of its sign; NaN becomes 0.
         """
-        cdef const double[:, ::1] rows = np.ascontiguousarray(values, dtype=np.float64)
+        array = np.asarray(values, dtype=np.float64)
+        if array.ndim != 2:
+            raise FeatureExtractionError(f"`values` must have 2 dimensions, had {array.ndim}")
+        cdef const double[:, ::1] rows = np.ascontiguousarray(array)
         if rows.shape[1] != self.c_count:
             raise FeatureExtractionError(f"`values` must have {self.c_count} columns, had {rows.shape[1]}")
         out = np.empty((rows.shape[0], self.c_count), dtype=np.float32)
@@ -259,10 +331,12 @@ cdef class FeaturePlan:
                 tf_features_normalise(state.ptr, &rows[i, 0], &target[i, 0])
         return out
 
-    def compute(self, quotes=None, trades=None, depth=None, clock="quote", *, bars=None, FeatureState state=None):
+    def compute(self, quotes=None, trades=None, depth=None, clock="quote", *, bars=None, legs=None, external=None,
+                FeatureState state=None):
         """Rows from arrays, by the same C code that runs live.
 
-        Events are taken in the order of `merge_order` over `ts_init`: at equal times trades, then quotes, depth, bars.
+        Events are taken in the order of `merge_order` over `ts_init`: at equal times trades, then quotes, depth, bars,
+        other instruments, external sources.
 
         Parameters
         ----------
@@ -272,6 +346,10 @@ cdef class FeaturePlan:
         clock : {"quote", "trade", "depth", "bar"}
             A row is made at each accepted event of this stream.
         bars : BarColumns, optional
+        legs : mapping of str to QuoteColumns, optional
+            Quotes of the other instruments that the plan names (`legs`). One that is left out is never seen.
+        external : mapping of str to ExternalColumns, optional
+            Observations of the sources that the plan names (`sources`).
         state : FeatureState, optional
             Continue from here (it is changed); a fresh one otherwise.
 
@@ -282,104 +360,27 @@ cdef class FeaturePlan:
         Raises
         ------
         FeatureExtractionError
-            If the clock's stream is missing, or an argument has the wrong type.
+            If the clock's stream is missing, an argument has the wrong type, or a name is not in the plan.
         """
-        if clock not in CLOCKS:
-            raise FeatureExtractionError(f"`clock` must be one of {', '.join(CLOCKS)}, was {clock!r}")
-        given = (trades, quotes, depth, bars)
-        for value, kind, name in zip(given, (TradeColumns, QuoteColumns, DepthColumns, BarColumns),
-                                     ("trades", "quotes", "depth", "bars")):
-            if value is not None and not isinstance(value, kind):
-                raise FeatureExtractionError(f"`{name}` must be {kind.__name__}, was {type(value).__name__}")
-        cdef int beat = CLOCKS.index(clock)
-        if given[beat] is None:
-            raise FeatureExtractionError(f"`clock` must name a stream that is given, was {clock!r}")
-        if state is None:
-            state = FeatureState(self)
-        elif state.plan.hash != self.hash:
-            raise FeatureExtractionError(f"`state` must belong to plan {self.hash[:12]}, was {state.plan.hash[:12]}")
+        from tengri_fast.features.research import compute_rows
 
-        none_time, none = np.empty(0, np.uint64), np.empty(0, np.float64)
-        order = merge_order(*(none_time if value is None else value.ts_init for value in given))
-        cdef const uint8_t[::1] source = order.source
-        cdef const int64_t[::1] index = order.row
-        cdef const uint64_t[::1] t_event, t_init, q_event, q_init, d_event, d_init, b_event, b_init
-        cdef const double[::1] t_price, t_size, q_bid, q_ask, q_bid_size, q_ask_size
-        cdef const double[::1] b_open, b_high, b_low, b_close, b_volume
-        cdef const double[:, ::1] d_bid, d_ask, d_bid_size, d_ask_size
-        cdef const int32_t[::1] t_side
-        cdef tf_trade trade
-        cdef tf_quote quote
-        cdef tf_depth10 book
-        cdef tf_bar bar
-        if trades is not None:
-            t_event, t_init, t_price = trades.ts_event, trades.ts_init, trades.price
-            t_size, t_side = trades.size, trades.aggressor
-        if quotes is not None:
-            q_event, q_init, q_bid, q_ask = quotes.ts_event, quotes.ts_init, quotes.bid_price, quotes.ask_price
-            q_bid_size, q_ask_size = quotes.bid_size, quotes.ask_size
-        memset(&book, 0, sizeof(book))
-        if depth is not None:
-            d_event, d_init, d_bid, d_ask = depth.ts_event, depth.ts_init, depth.bid_price, depth.ask_price
-            d_bid_size, d_ask_size = depth.bid_size, depth.ask_size
-            book.levels = depth.levels
-        if bars is not None:
-            b_event, b_init, b_open, b_high = bars.ts_event, bars.ts_init, bars.open, bars.high
-            b_low, b_close, b_volume = bars.low, bars.close, bars.volume
+        return compute_rows(self, quotes, trades, depth, clock, bars, legs, external, state)
 
-        rows = len(given[beat])
-        values = np.empty((rows, self.c_count), dtype=np.float64)
-        ts = np.empty(rows, dtype=np.uint64)
-        ready = np.empty(rows, dtype=np.uint8)
-        mid = np.empty(rows, dtype=np.float64)
-        made_at = np.empty(rows, dtype=np.int64)
-        cdef double[:, ::1] values_out = values
-        cdef uint64_t[::1] ts_out = ts
-        cdef uint8_t[::1] ready_out = ready
-        cdef double[::1] mid_out = mid
-        cdef int64_t[::1] at_out = made_at
-        cdef tf_features *f = state.ptr
-        cdef Py_ssize_t k, row = 0, total = source.shape[0], level
-        cdef int64_t i
-        cdef int accepted
-        cdef uint64_t when
-        trade.slot = quote.slot = quote.reserved = bar.slot = bar.reserved = 0
-        with nogil:
-            for k in range(total):
-                i = index[k]
-                if source[k] == 0:
-                    trade.price, trade.size, trade.aggressor = t_price[i], t_size[i], t_side[i]
-                    trade.ts_event, trade.ts_init = t_event[i], t_init[i]
-                    when = trade.ts_event
-                    accepted = tf_features_on_trade(f, &trade)
-                elif source[k] == 1:
-                    quote.bid_price, quote.ask_price = q_bid[i], q_ask[i]
-                    quote.bid_size, quote.ask_size = q_bid_size[i], q_ask_size[i]
-                    quote.ts_event, quote.ts_init = q_event[i], q_init[i]
-                    when = quote.ts_event
-                    accepted = tf_features_on_quote(f, &quote)
-                elif source[k] == 2:
-                    for level in range(book.levels):
-                        book.bid_price[level], book.ask_price[level] = d_bid[i, level], d_ask[i, level]
-                        book.bid_size[level], book.ask_size[level] = d_bid_size[i, level], d_ask_size[i, level]
-                    book.ts_event, book.ts_init = d_event[i], d_init[i]
-                    when = book.ts_event
-                    accepted = tf_features_on_depth(f, &book)
-                else:
-                    bar.open, bar.high, bar.low, bar.close = b_open[i], b_high[i], b_low[i], b_close[i]
-                    bar.volume, bar.ts_event, bar.ts_init = b_volume[i], b_event[i], b_init[i]
-                    when = bar.ts_event
-                    accepted = tf_features_on_bar(f, &bar)
-                if accepted and source[k] == beat:
-                    tf_features_row(f, &values_out[row, 0])
-                    ts_out[row] = when
-                    ready_out[row] = tf_features_ready(f)
-                    mid_out[row] = tf_features_mid(f)
-                    at_out[row] = i
-                    row += 1
-        cut = slice(None) if row == rows else slice(0, row)
-        return FeatureRows(*(np.ascontiguousarray(array[cut]) for array in (ts, values, ready.view(np.bool_), mid,
-                                                                            made_at)), state.counters)
+
+cdef str told_machine(FeatureState state, int32_t number):
+    """One machine of the plan as text."""
+    cdef tf_machine_info machine
+    cdef int k, used = 0
+    if not tf_features_machine(state.ptr, number, &machine):
+        return ""
+    for k in range(TF_FEATURE_PARAMS):
+        if machine.param[k] != 0.0:
+            used = k + 1
+    numbers = [f"{machine.param[k]:g}" for k in range(used)]
+    kind = CLOCK_NAMES[machine.clock.kind]
+    clock = "" if kind == "event" else f" @ {Clock(kind, machine.clock.trades == 1, machine.clock.size)}"
+    return (f"    {machine.name.decode()}({', '.join(numbers)}){clock}: {machine.bytes} bytes, "
+            f"{machine.columns} column(s)")
 
 
 @cython.final
@@ -460,6 +461,31 @@ cdef class FeatureState:
         depth.ts_event = depth.ts_init = ts_event
         depth.levels = <uint32_t>levels
         return tf_features_on_depth(self.ptr, &depth) == 1
+
+    def update_leg(self, str name, double bid_price, double ask_price, uint64_t ts_event):
+        """Take a quote of another instrument of the plan; True if it was accepted."""
+        if name not in self.plan.legs:
+            raise FeatureExtractionError(f"`name` must be one of {', '.join(self.plan.legs) or 'none'}, was {name!r}")
+        cdef tf_quote quote
+        quote.bid_price, quote.ask_price = bid_price, ask_price
+        quote.bid_size = quote.ask_size = 0.0
+        quote.ts_event = quote.ts_init = ts_event
+        quote.slot = quote.reserved = 0
+        return tf_features_on_leg(self.ptr, self.plan.legs.index(name), &quote) == 1
+
+    def update_external(self, str name, values, uint64_t ts_event):
+        """Take an observation of a source of the plan, 1 to 4 numbers, at its publication; True if it was accepted."""
+        if name not in self.plan.sources:
+            raise FeatureExtractionError(f"`name` must be one of {', '.join(self.plan.sources) or 'none'}, was {name!r}")
+        cdef tf_external event
+        cdef int i, count = len(values)
+        if not 1 <= count <= TF_EXTERNAL_VALUES:
+            raise FeatureExtractionError(f"`values` must have 1 to {int(TF_EXTERNAL_VALUES)} entries, had {count}")
+        for i in range(TF_EXTERNAL_VALUES):
+            event.value[i] = values[i] if i < count else float("nan")
+        event.ts_event = event.ts_init = ts_event
+        event.slot, event.reserved = self.plan.sources.index(name), 0
+        return tf_features_on_external(self.ptr, &event) == 1
 
     @property
     def ready(self):
@@ -552,7 +578,7 @@ cdef class FeatureState:
             raise MemoryError
         try:
             memcpy(scratch, &body[0], size)
-            if tf_features_check(scratch, size, self.plan.c_specs, self.plan.c_count) != TF_OK:
+            if tf_features_check(self.ptr, scratch, size) != TF_OK:
                 raise FeatureExtractionError("`data` must be a state of this plan and normalisation, was not")
             memcpy(self.ptr, scratch, size)
         finally:

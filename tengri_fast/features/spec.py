@@ -1,39 +1,45 @@
-"""Feature specs: a name and checked parameters, written as text or built from keywords."""
+"""Feature specs: a name, checked parameters, a clock and stages of normalisation, as text or from keywords.
+
+rsi(14)                                 on every book event
+rsi(14) @ 1m                            on one-minute bars built from ticks
+rsi(14) @ 1s, 1m, 500 ticks             three features
+sma(20) @ 1m | to_mid | zscore(500)     with stages, applied from left to right
+"""
 
 from __future__ import annotations
 
 import ast
-import difflib
-import math
 import re
-from decimal import Decimal
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from tengri_fast.errors import FeatureExtractionError
 from tengri_fast.features import _table
+from tengri_fast.features.clock import EVENT_CLOCK, Clock, parse_clock
+from tengri_fast.features.parameters import ParameterInfo, Value, nearest, rule_of, show_value, value_of
 
-__all__ = ["ENGINE_VERSION", "FEATURES", "FeatureInfo", "FeatureSpec", "Lookback", "ParameterInfo", "parse_spec"]
+__all__ = [
+    "ENGINE_VERSION",
+    "FEATURES",
+    "STAGES",
+    "FeatureInfo",
+    "FeatureSpec",
+    "Lookback",
+    "ParameterInfo",
+    "StageInfo",
+    "StageSpec",
+    "parse_spec",
+    "parse_specs",
+]
 
 ENGINE_VERSION: Final = _table.ENGINE_VERSION
 
-_UNITS = {"d": 86_400 * 10**9, "h": 3_600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ns|us|ms|s|min|m|h|d)")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
-_MAX_TEXT = 1000
-
-
-class ParameterInfo(NamedTuple):
-    """One parameter of a feature; windows are in nanoseconds when positive, in events when negative."""
-
-    name: str
-    type: str
-    default: float
-    low: float
-    high: float
+_MAX_TEXT = 8000  # 32 instruments with names of 100 characters fit
 
 
 class FeatureInfo(NamedTuple):
-    """One row of the feature table."""
+    """One row of the feature table; `digest` is empty unless the feature is the user's."""
 
     kind: int
     name: str
@@ -44,10 +50,23 @@ class FeatureInfo(NamedTuple):
     rule: str
     source: str
     description: str
+    digest: str = ""
+
+
+class StageInfo(NamedTuple):
+    """One row of the stage table."""
+
+    kind: int
+    name: str
+    parameters: tuple[ParameterInfo, ...]
+    lookback: str
+    rule: str
+    source: str
+    description: str
 
 
 class Lookback(NamedTuple):
-    """What must pass before a feature or plan is ready: so many events and so many nanoseconds."""
+    """What must pass before a feature or plan is ready: so many samples of its clock and so many nanoseconds."""
 
     events: int
     nanoseconds: int
@@ -58,97 +77,138 @@ FEATURES: Final[dict[str, FeatureInfo]] = {
     for kind, row in enumerate(_table.table())
 }
 
-
-def _nearest(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean `{close[0]}`?" if close else f"; known: {', '.join(known) or 'none'}"
-
-
-def _show_duration(nanoseconds: int) -> str:
-    if nanoseconds == 0:
-        return "0s"
-    unit = next(unit for unit, size in _UNITS.items() if nanoseconds % size == 0)
-    return f"{nanoseconds // _UNITS[unit]}{unit}"
+STAGES: Final[dict[str, StageInfo]] = {
+    row[0]: StageInfo(kind, row[0], tuple(ParameterInfo(*p) for p in row[1]), *row[2:])
+    for kind, row in enumerate(_table.stages())
+}
 
 
-def _show_value(parameter: ParameterInfo, value: float) -> str:
-    if parameter.type == "window":
-        return repr(_show_duration(int(value))) if value > 0 else str(int(-value))
-    if parameter.type == "duration":
-        return repr(_show_duration(int(value)))
-    if value == int(value):
-        return str(int(value))
-    return repr(value)
+def _fill(name: str, parameters: tuple[ParameterInfo, ...], params: dict[str, object]) -> tuple[Value, ...]:
+    """Every parameter's value in order, from what is given and from defaults."""
+    known = [parameter.name for parameter in parameters]
+    for key in params:
+        if key not in known:
+            raise FeatureExtractionError(f"`{key}` is not a parameter of {name}{nearest(key, known)}")
+    values: list[Value] = []
+    for parameter in parameters:
+        if parameter.name in params:
+            given = params[parameter.name]
+            value = value_of(parameter, given)
+            if value is None:
+                raise FeatureExtractionError(f"`{parameter.name}` of {name} {rule_of(parameter)}, was {given!r}")
+        elif parameter.outside:
+            raise FeatureExtractionError(f"`{parameter.name}` of {name} {rule_of(parameter)}, was not given")
+        else:
+            value = parameter.default
+        values.append(value)
+    return tuple(values)
 
 
-def _rule(parameter: ParameterInfo) -> str:
-    low, high = parameter.low, parameter.high
-    if parameter.type == "flag":
-        return "must be 0 or 1"
-    if parameter.type == "count":
-        return f"must be a whole number from {low:.0f} to {high:.0f}"
-    if parameter.type == "number":
-        return f"must be {'0 or ' if low == 0 else ''}a number from {max(low, 1e-12):g} to {high:g}"
-    bounds = f"from {_show_duration(int(max(low, 1000)))} to {_show_duration(int(high))}"
-    if parameter.type == "duration":
-        return f"must be {'0 or ' if low == 0 else ''}a duration {bounds}"
-    return f'must be a count of events from 1 to 1048576 or a duration such as "1s", {bounds}'
+def _text(name: str, parameters: tuple[ParameterInfo, ...], values: tuple[Value, ...], full: bool) -> str:
+    shown = [
+        f"{p.name}={show_value(p, v)}"
+        for p, v in zip(parameters, values, strict=True)
+        if full or p.outside or v != p.default
+    ]
+    return f"{name}({', '.join(shown)})" if shown or full else name
 
 
-def _duration(text: str) -> int | None:
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        return None
-    nanoseconds = Decimal(match[1]) * _UNITS["m" if match[2] == "min" else match[2]]
-    return int(nanoseconds) if nanoseconds == int(nanoseconds) else None
+class StageSpec:
+    """One step of normalisation with its parameters; immutable and hashable.
+
+    Parameters
+    ----------
+    name : str
+        A row of the stage table (`STAGES`).
+    **params
+        Parameters of that row.
+
+    Raises
+    ------
+    FeatureExtractionError
+        If the name or a parameter is unknown or a value breaks its rule.
+    """
+
+    __slots__ = ("_values", "info")
+
+    info: StageInfo
+    _values: tuple[Value, ...]
+
+    def __init__(self, name: str, /, **params: object) -> None:
+        info = STAGES.get(name) if isinstance(name, str) else None
+        if info is None:
+            raise FeatureExtractionError(
+                f"`stage` must be in the stage table, was {name!r}{nearest(str(name), [*STAGES])}"
+            )
+        object.__setattr__(self, "info", info)
+        object.__setattr__(self, "_values", _fill(name, info.parameters, params))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"`{name}` cannot be set: a StageSpec is immutable")
+
+    @property
+    def name(self) -> str:
+        """Name of the row of the stage table."""
+        return self.info.name
+
+    @property
+    def c_values(self) -> tuple[int, tuple[float, ...]]:
+        """Row and parameters as C stores them."""
+        return self.info.kind, tuple(value for value in self._values if isinstance(value, float))
+
+    @property
+    def canonical(self) -> str:
+        """Full text with every parameter."""
+        return _text(self.name, self.info.parameters, self._values, True)
+
+    def __str__(self) -> str:
+        return _text(self.name, self.info.parameters, self._values, False)
+
+    def __repr__(self) -> str:
+        return f"StageSpec({self.canonical!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StageSpec) and self.canonical == other.canonical
+
+    def __hash__(self) -> int:
+        return hash(self.canonical)
 
 
-def _value(parameter: ParameterInfo, given: object) -> float | None:
-    """The number that the C table stores, or None when `given` is not of the right kind or out of range."""
-    number: float | None = None
-    if isinstance(given, str):
-        if parameter.type in {"window", "duration"}:
-            found = _duration(given)
-            number = None if found is None else float(found)
-            if number == 0.0 and parameter.type == "window":
-                number = None
-    elif isinstance(given, bool):
-        number = float(given) if parameter.type == "flag" else None
-    elif hasattr(given, "__index__") or isinstance(given, float):
-        number = float(given)
-        if not math.isfinite(number) or (parameter.type != "number" and number != int(number)):
-            return None
-        if parameter.type == "window":
-            return -number if 1 <= number <= 1_048_576 else None
-        if parameter.type == "duration":
-            return 0.0 if number == 0 and parameter.low == 0 else None
-    if number is None:
-        return None
-    if number == 0.0:
-        return 0.0 if parameter.low <= 0 else None
-    low = {"number": max(parameter.low, 1e-12), "duration": max(parameter.low, 1e3)}.get(parameter.type, parameter.low)
-    return number if low <= number <= parameter.high else None
+def _is_sound(clock: Clock) -> bool:
+    """Whether a clock, perhaps made by hand, is one that its text gives back."""
+    try:
+        return clock.kind in _table.CLOCK_KINDS and parse_clock(str(clock)) == clock
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 class FeatureSpec:
-    """One feature with its parameters; immutable and hashable.
+    """One feature with its parameters, clock and stages; immutable and hashable.
 
     Parameters
     ----------
     name : str
         A row of the feature table (`FEATURES`).
+    clock : Clock or str, optional
+        When it steps, such as "1m" or "500 ticks"; every event by default.
+    stages : sequence of StageSpec or str
+        Steps of normalisation, applied in order; three at most.
     **params
         Parameters of that row; what is left out takes the row's default. A window is a duration ("1s", "250ms", "5m")
-        or a whole number of events.
+        or a whole number of events (samples of the clock, for features of prices).
 
     Attributes
     ----------
     name : str
-    params : dict of str to float
-        Every parameter as the C table stores it: nanoseconds for durations, minus the count for windows of events.
+    params : dict
+        Every parameter as the C table stores it: nanoseconds for durations, minus the count for windows of events;
+        names for other instruments and sources.
+    clock : Clock
+    stages : tuple of StageSpec
     canonical : str
         Full text with every parameter; what the plan hash is made of.
     lookback : Lookback
+        In samples of its clock.
 
     Raises
     ------
@@ -156,38 +216,53 @@ class FeatureSpec:
         If the name or a parameter is unknown (the nearest is named) or a value breaks its rule.
     """
 
-    __slots__ = ("_values", "info", "lookback")
+    __slots__ = ("_values", "clock", "info", "lookback", "stages")
 
     info: FeatureInfo
+    clock: Clock
+    stages: tuple[StageSpec, ...]
     lookback: Lookback
-    _values: tuple[float, ...]
+    _values: tuple[Value, ...]
 
-    def __init__(self, name: str, **params: object) -> None:
+    def __init__(
+        self,
+        name: str,
+        /,
+        *,
+        clock: Clock | str = EVENT_CLOCK,
+        stages: Sequence[StageSpec | str] = (),
+        **params: object,
+    ) -> None:
         info = FEATURES.get(name) if isinstance(name, str) else None
         if info is None:
             raise FeatureExtractionError(f"`feature` must be in the feature table, was {name!r}"
-                                         + _nearest(str(name), list(FEATURES)))  # fmt: skip
-        known = [parameter.name for parameter in info.parameters]
-        for key in params:
-            if key not in known:
-                raise FeatureExtractionError(f"`{key}` is not a parameter of {name}{_nearest(key, known)}")
-        values = []
-        for parameter in info.parameters:
-            value = parameter.default
-            if parameter.name in params:
-                given = params[parameter.name]
-                found = _value(parameter, given)
-                if found is None:
-                    raise FeatureExtractionError(f"`{parameter.name}` of {name} {_rule(parameter)}, was {given!r}")
-                value = found
-            values.append(value)
-        lookback = _table.lookback(info.kind, tuple(values))
+                                         + nearest(str(name), list(FEATURES)))  # fmt: skip
+        made = parse_clock(clock) if isinstance(clock, str) else clock
+        if not isinstance(made, Clock) or not _is_sound(made):
+            raise FeatureExtractionError(f"`clock` of {name} must be a Clock or its text, was {made!r}")
+        if isinstance(stages, str) or not isinstance(stages, Sequence):
+            raise FeatureExtractionError(f"`stages` of {name} must be a sequence of stages, was {stages!r}")
+        steps = tuple(_parse_stage(stage) if isinstance(stage, str) else stage for stage in stages)
+        for step in steps:
+            if not isinstance(step, StageSpec):
+                raise FeatureExtractionError(f"`stages` of {name} must hold StageSpec or text, held {step!r}")
+        if len(steps) > _table.STAGES:
+            raise FeatureExtractionError(f"`stages` of {name} must be at most {_table.STAGES}, were {len(steps)}")
+        values = _fill(name, info.parameters, params)
+        # Names become numbers in a plan; here as many instruments as are named are enough for the rules.
+        numbers = tuple(
+            value if isinstance(value, float) else 2.0 ** len(value) - 1.0 if isinstance(value, tuple) else 1.0
+            for value in values
+        )
+        lookback = _table.lookback(info.kind, numbers, made.c_values, tuple(step.c_values for step in steps))
         if lookback is None:
-            shown = ", ".join(f"{p.name}={_show_value(p, v)}" for p, v in zip(info.parameters, values, strict=True))
+            shown = ", ".join(f"{p.name}={show_value(p, v)}" for p, v in zip(info.parameters, values, strict=True))
             raise FeatureExtractionError(f"`{name}` must keep its rule ({info.rule}), was {shown}")
         object.__setattr__(self, "info", info)
+        object.__setattr__(self, "clock", made)
+        object.__setattr__(self, "stages", steps)
         object.__setattr__(self, "lookback", Lookback(*lookback))
-        object.__setattr__(self, "_values", tuple(values))
+        object.__setattr__(self, "_values", values)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"`{name}` cannot be set: a FeatureSpec is immutable")
@@ -206,25 +281,48 @@ class FeatureSpec:
         return self.info.kind
 
     @property
-    def values(self) -> tuple[float, ...]:
-        """Parameters in the order of the table, as C stores them."""
+    def values(self) -> tuple[Value, ...]:
+        """Parameters in the order of the table, as C stores them; names for other instruments and sources."""
         return self._values
 
     @property
-    def params(self) -> dict[str, float]:
-        """Parameters by name, as C stores them."""
+    def params(self) -> dict[str, Value]:
+        """Parameters by name, as C stores them; names for other instruments and sources."""
         return {p.name: v for p, v in zip(self.info.parameters, self._values, strict=True)}
+
+    @property
+    def legs(self) -> tuple[str, ...]:
+        """Other instruments that it reads."""
+        found: list[str] = []
+        for parameter, value in zip(self.info.parameters, self._values, strict=True):
+            if parameter.type in {"instrument", "instruments"}:
+                found += [value] if isinstance(value, str) else [str(name) for name in value]  # type: ignore[union-attr]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """External sources that it reads."""
+        pairs = zip(self.info.parameters, self._values, strict=True)
+        return tuple(str(value) for parameter, value in pairs if parameter.type == "source")
+
+    @property
+    def is_price(self) -> bool:
+        """Whether it is a raw level of price, which is no input for a model: float32 has too few digits for it."""
+        return self.info.unit.startswith("price") and not self.stages
+
+    def _written(self, full: bool) -> str:
+        text = _text(self.name, self.info.parameters, self._values, full)
+        if self.clock != EVENT_CLOCK:
+            text += f" @ {self.clock}"
+        return " | ".join([text, *(stage.canonical if full else str(stage) for stage in self.stages)])
 
     @property
     def canonical(self) -> str:
         """Full text with every parameter."""
-        pairs = zip(self.info.parameters, self._values, strict=True)
-        return f"{self.name}({', '.join(f'{p.name}={_show_value(p, v)}' for p, v in pairs)})"
+        return self._written(True)
 
     def __str__(self) -> str:
-        pairs = zip(self.info.parameters, self._values, strict=True)
-        shown = [f"{p.name}={_show_value(p, v)}" for p, v in pairs if v != p.default]
-        return f"{self.name}({', '.join(shown)})" if shown else self.name
+        return self._written(False)
 
     def __repr__(self) -> str:
         return f"FeatureSpec({self.canonical!r})"
@@ -236,22 +334,33 @@ class FeatureSpec:
         return hash(self.canonical)
 
 
-def parse_spec(text: str) -> FeatureSpec:
-    """A spec from text such as ``rsi(14)``, ``order_flow_imbalance(window='1s', levels=5)`` or ``imbalance``.
+# ---------------------------------------------------------------- text
 
-    Parameters without a name follow the order of the table. Only literals are accepted; nothing is evaluated.
 
-    Raises
-    ------
-    FeatureExtractionError
-        If the text is not of this form, or the spec breaks a rule.
-    """
-    if not isinstance(text, str) or len(text) > _MAX_TEXT:
-        raise FeatureExtractionError(f"`spec` must be a text of at most {_MAX_TEXT} characters, was {str(text)[:60]!r}")
+def _cut(text: str, mark: str) -> list[str]:
+    """Parts between marks that stand outside quotes and brackets."""
+    parts, begin, quote, depth = [], 0, "", 0
+    for at, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"":
+            quote = letter
+        elif letter in "([":
+            depth += 1
+        elif letter in ")]":
+            depth -= 1
+        elif letter == mark and depth == 0:
+            parts.append(text[begin:at])
+            begin = at + 1
+    return [*parts, text[begin:]]
+
+
+def _call(text: str, parameters: dict[str, tuple[ParameterInfo, ...]]) -> tuple[str, dict[str, object]]:
+    """Name and keyword arguments of ``name(1, key=2)``. Only literals are accepted; nothing is evaluated."""
     stripped = text.strip()
     if _NAME.fullmatch(stripped):
-        return FeatureSpec(stripped)
-    wrong = FeatureExtractionError(f'`spec` must look like "rsi(14)" or "spread(tick=0.1)", was {text[:80]!r}')
+        return stripped, {}
+    wrong = FeatureExtractionError(f'`spec` must look like "rsi(14)" or "spread(tick=0.1) @ 1m", was {text[:80]!r}')
     try:
         call = ast.parse(stripped, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -265,15 +374,63 @@ def parse_spec(text: str) -> FeatureSpec:
         for keyword in call.keywords:
             if keyword.arg is None:
                 raise wrong
+            if keyword.arg in params:
+                raise FeatureExtractionError(f"`{keyword.arg}` of {name} must be given once, was given twice")
             params[keyword.arg] = ast.literal_eval(keyword.value)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise wrong from None
-    if positional and name in FEATURES:
-        known = [parameter.name for parameter in FEATURES[name].parameters]
+    if positional and name in parameters:
+        known = [parameter.name for parameter in parameters[name]]
         if len(positional) > len(known):
             raise FeatureExtractionError(f"`{name}` must have at most {len(known)} parameters, had {len(positional)}")
         for key, value in zip(known, positional, strict=False):
             if key in params:
                 raise FeatureExtractionError(f"`{key}` of {name} must be given once, was given twice")
             params[key] = value
-    return FeatureSpec(name, **params)
+    return name, params
+
+
+def _parse_stage(text: str) -> StageSpec:
+    name, params = _call(text, {name: info.parameters for name, info in STAGES.items()})
+    return StageSpec(name, **params)
+
+
+def parse_specs(text: str) -> tuple[FeatureSpec, ...]:
+    """One spec per clock from text such as ``rsi(14) @ 1s, 1m, 500 ticks | zscore(500)``.
+
+    Parameters without a name follow the order of the table. Only literals are accepted; nothing is evaluated.
+
+    Raises
+    ------
+    FeatureExtractionError
+        If the text is not of this form, or a spec breaks a rule.
+    """
+    if not isinstance(text, str) or len(text) > _MAX_TEXT:
+        raise FeatureExtractionError(f"`spec` must be a text of at most {_MAX_TEXT} characters, was {str(text)[:60]!r}")
+    first, *stages = _cut(text, "|")
+    call, *clocks = _cut(first, "@")
+    if len(clocks) > 1:
+        raise FeatureExtractionError(f"`spec` must have one `@`, was {text[:80]!r}")
+    name, params = _call(call, {name: info.parameters for name, info in FEATURES.items()})
+    steps = tuple(_parse_stage(stage) for stage in stages)
+    chosen = [parse_clock(clock) for clock in clocks[0].split(",")] if clocks else [EVENT_CLOCK]
+    for reserved in ("clock", "stages"):
+        if reserved in params:
+            raise FeatureExtractionError(
+                f"`{reserved}` of {name} must be written behind it, as in `{name} @ 1m | clip(3)`"
+            )
+    return tuple(FeatureSpec(name, clock=clock, stages=steps, **params) for clock in chosen)  # type: ignore[arg-type]
+
+
+def parse_spec(text: str) -> FeatureSpec:
+    """One spec from text such as ``rsi(14)``, ``order_flow_imbalance(window='1s', levels=5) @ 1s`` or ``imbalance``.
+
+    Raises
+    ------
+    FeatureExtractionError
+        If the text is not of this form, names several clocks, or breaks a rule.
+    """
+    found = parse_specs(text)
+    if len(found) != 1:
+        raise FeatureExtractionError(f"`spec` must name one clock, named {len(found)}: {text[:80]!r}")
+    return found[0]

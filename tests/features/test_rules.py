@@ -9,13 +9,14 @@ import resource
 
 import numpy as np
 import pytest
+from feature_names import EVERY
 from support import sample_data
 
 from tengri_fast.errors import FeatureExtractionError
-from tengri_fast.features import FEATURES, FeaturePlan
+from tengri_fast.features import FeaturePlan
 from tengri_fast.market.columns import BarColumns, DepthColumns, QuoteColumns, TradeColumns, merge_order
 
-SPECS = [*FEATURES, "mid_return(lag='250ms')", "order_flow_imbalance(window='2s', levels=3)", "spread(tick=0.1)",
+SPECS = [*EVERY, "mid_return(lag='250ms')", "order_flow_imbalance(window='2s', levels=3)", "spread(tick=0.1)",
          "ema_difference(fast='1s', slow='5s')", "last_move_direction(half_life='1s')",
          "realized_volatility(window=50)", "signed_trade_flow(window=20)"]  # fmt: skip
 

@@ -60,7 +60,8 @@ const tf_feature_info *tf_feature_describe(int32_t kind); /* NULL outside the ta
  * when the bar closes and hold their value until the next.
  *
  * Time bars are aligned to multiples of `size` since 1970 and close when the first event at or after their end arrives, before
- * that event counts; an interval without an event makes no bar. Tick, volume, notional and imbalance bars close with the
+ * that event counts; an interval without an event makes no bar. A bar that makes the book bears the time of its end: it belongs
+ * to the interval that ends then, and closes it. Tick, volume, notional and imbalance bars close with the
  * event that fills them, which belongs to them whole. */
 typedef enum tf_clock_kind {
     TF_CLOCK_EVENT = 0,
