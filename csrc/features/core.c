@@ -368,8 +368,8 @@ static void ema_update(void *state, tf_features *f, const tf_sample *sample) {
         s->slow += s->slow_rate * (sample->close - s->slow);
     } else if (f->clock > s->time) { /* what held from the last sample until now is what is averaged */
         const double age = (double)(f->clock - s->time);
-        s->fast += -expm1(-age * s->fast_rate) * (sample->previous - s->fast);
-        s->slow += -expm1(-age * s->slow_rate) * (sample->previous - s->slow);
+        s->fast += tf_decayed(age * s->fast_rate) * (sample->previous - s->fast);
+        s->slow += tf_decayed(age * s->slow_rate) * (sample->previous - s->slow);
     }
     s->time = f->clock;
 }
@@ -407,8 +407,8 @@ static double ema_value(const tf_features *f, const tf_column *c) {
     double fast = s->fast, slow = s->slow;
     if (!s->by_event && f->clock > s->time) { /* the price has stood still since the last sample */
         const double age = (double)(f->clock - s->time), close = tf_last(f, c->series)->close;
-        fast += -expm1(-age * s->fast_rate) * (close - fast);
-        slow += -expm1(-age * s->slow_rate) * (close - slow);
+        fast += tf_decayed(age * s->fast_rate) * (close - fast);
+        slow += tf_decayed(age * s->slow_rate) * (close - slow);
     }
     return TF_BPS * tf_log_ratio(fast, slow);
 }
@@ -423,7 +423,8 @@ const tf_feature_impl tf_feature_EMA_DIFFERENCE = {TF_FEED_SAMPLE, ema_check, em
 typedef struct wilder_state {
     double gain;
     double loss;
-    double period;
+    double rate; /* 1 / period */
+    uint64_t period;
     uint64_t count;
 } wilder_state;
 
@@ -432,7 +433,7 @@ static size_t wilder_bytes(const double *param) {
     return sizeof(wilder_state);
 }
 
-static void wilder_reset(void *state, const double *param) { *(wilder_state *)state = (wilder_state){.period = param[0]}; }
+static void wilder_reset(void *state, const double *param) { *(wilder_state *)state = (wilder_state){.rate = 1.0 / param[0], .period = (uint64_t)param[0]}; }
 
 static void wilder_update(void *state, tf_features *f, const tf_sample *sample) {
     (void)f;
@@ -441,19 +442,19 @@ static void wilder_update(void *state, tf_features *f, const tf_sample *sample) 
     const double change = sample->close - sample->previous;
     const double up = change > 0.0 ? change : 0.0, down = change < 0.0 ? -change : 0.0;
     s->count++;
-    if (s->count <= (uint64_t)s->period) { /* Wilder starts from the plain mean of the first changes */
-        s->gain += up / s->period;
-        s->loss += down / s->period;
+    if (s->count <= s->period) { /* Wilder starts from the plain mean of the first changes */
+        s->gain += up * s->rate;
+        s->loss += down * s->rate;
         return;
     }
-    s->gain += (up - s->gain) / s->period;
-    s->loss += (down - s->loss) / s->period;
+    s->gain += (up - s->gain) * s->rate;
+    s->loss += (down - s->loss) * s->rate;
     if (s->gain + s->loss < RSI_FLOOR) s->gain = s->loss = 0.0; /* never crawl through denormals */
 }
 
 static int wilder_sound(const void *state, const double *param) {
     const wilder_state *s = state;
-    return isfinite(s->gain) && isfinite(s->loss) && s->period == param[0];
+    return isfinite(s->gain) && isfinite(s->loss) && s->rate == 1.0 / param[0] && s->period == (uint64_t)param[0];
 }
 
 static int32_t rsi_machines(const double *param, tf_machine_ref *out) {
@@ -499,7 +500,7 @@ static void move_lookback(const double *param, uint64_t *samples, uint64_t *nano
 
 static double time_since_trade_value(const tf_features *f, const tf_column *c) {
     (void)c;
-    return log1p(tf_seconds(f->clock, f->trade_time));
+    return tf_log1p(tf_seconds(f->clock, f->trade_time));
 }
 
 static double last_move_direction_value(const tf_features *f, const tf_column *c) {
@@ -509,7 +510,7 @@ static double last_move_direction_value(const tf_features *f, const tf_column *c
 
 static double mid_move_age_value(const tf_features *f, const tf_column *c) {
     (void)c;
-    return log1p(tf_seconds(f->clock, f->move_time));
+    return tf_log1p(tf_seconds(f->clock, f->move_time));
 }
 
 const tf_feature_impl tf_feature_TIME_SINCE_TRADE = {TF_FEED_BOOK, NULL,      NULL,

@@ -371,7 +371,7 @@ static int leg_age_ready(const tf_features *f, const tf_column *c) {
 }
 
 static double leg_age_value(const tf_features *f, const tf_column *c) {
-    return log1p(tf_seconds(f->clock, tf_leg_of(f, (uint32_t)c->spec.param[0])->time));
+    return tf_log1p(tf_seconds(f->clock, tf_leg_of(f, (uint32_t)c->spec.param[0])->time));
 }
 
 const tf_feature_impl tf_feature_PREMIUM = {TF_FEED_BOOK, NULL, NULL, first_event, premium_ready, premium_value};

@@ -51,7 +51,7 @@ static double number_value(const tf_features *f, const tf_column *c) {
 
 static double age_value(const tf_features *f, const tf_column *c) {
     const tf_observation *o = tf_observation_of(f, (uint32_t)c->spec.param[0]);
-    return o->count > 0 ? log1p(tf_seconds(f->clock, o->time)) : 0.0;
+    return o->count > 0 ? tf_log1p(tf_seconds(f->clock, o->time)) : 0.0;
 }
 
 const tf_feature_impl tf_feature_EXTERNAL_AVAILABLE = {TF_FEED_BOOK, NULL, NULL, no_lookback, always, available_value};

@@ -19,30 +19,41 @@ static const tf_column *column_of(const tf_features *f, int32_t index) {
     return (const tf_column *)tf_at(f, f->columns_at) + index;
 }
 
+static const unsigned char *latched_of(const tf_features *f) { return tf_at(f, f->latched_at); }
+
 int tf_features_ready_at(const tf_features *f, int32_t index) {
     const tf_column *c = column_of(f, index);
+    if (latched_of(f)[index]) return 1;
     if (c->held != 0) return (int)((const tf_held *)tf_at(f, c->held))->ready;
     return tf_impl(c->spec.kind)->ready(f, c) != 0;
 }
 
 int tf_features_ready(const tf_features *f) { return f->all_ready; }
 
+/* Asks the columns that still wait; whoever is ready is never asked again. */
 static void note_ready(tf_features *f) {
-    for (int32_t i = 0; i < f->width; i++) {
-        if (!tf_features_ready_at(f, i)) return;
+    uint32_t *waiting = tf_at(f, f->waiting_at);
+    unsigned char *latched = tf_at(f, f->latched_at);
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < f->waiting; i++) {
+        const uint32_t column = waiting[i];
+        if (tf_features_ready_at(f, (int32_t)column)) latched[column] = 1;
+        else waiting[left++] = column;
     }
-    f->all_ready = 1; /* readiness is never lost before a reset */
+    f->waiting = left;
+    f->all_ready = left == 0;
 }
 
-static inline double value_of(const tf_features *f, const tf_column *c) {
+static inline double value_of(const tf_features *f, const tf_column *c, int ready) {
     if (c->held != 0) return ((const tf_held *)tf_at(f, c->held))->value;
     const tf_feature_impl *impl = tf_impl(c->spec.kind);
-    return f->all_ready || impl->ready(f, c) ? impl->value(f, c) : 0.0;
+    return ready || impl->ready(f, c) ? impl->value(f, c) : 0.0;
 }
 
 void tf_features_row(const tf_features *f, double *out) {
     const tf_column *c = column_of(f, 0);
-    for (int32_t i = 0; i < f->width; i++) out[i] = value_of(f, &c[i]);
+    const unsigned char *latched = latched_of(f);
+    for (int32_t i = 0; i < f->width; i++) out[i] = value_of(f, &c[i], latched[i]);
 }
 
 static inline float normalise(const tf_feature_spec *spec, double value, int *finite) {
@@ -58,7 +69,8 @@ static inline float normalise(const tf_feature_spec *spec, double value, int *fi
 int tf_features_emit(const tf_features *f, float *out) {
     int finite = 1;
     const tf_column *c = column_of(f, 0);
-    for (int32_t i = 0; i < f->width; i++) out[i] = normalise(&c[i].spec, value_of(f, &c[i]), &finite);
+    const unsigned char *latched = latched_of(f);
+    for (int32_t i = 0; i < f->width; i++) out[i] = normalise(&c[i].spec, value_of(f, &c[i], latched[i]), &finite);
     return finite;
 }
 

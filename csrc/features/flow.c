@@ -543,7 +543,7 @@ static int durations_ready(const tf_features *f, const tf_column *c) {
 }
 
 static double duration_value(const tf_features *f, const tf_column *c) {
-    return log1p(((const durations_state *)tf_state(f, c, 0))->mean);
+    return tf_log1p(((const durations_state *)tf_state(f, c, 0))->mean);
 }
 
 static double dispersion_value(const tf_features *f, const tf_column *c) {

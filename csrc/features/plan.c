@@ -287,7 +287,7 @@ static tf_status count_up(const tf_feature_spec *specs, int32_t count, tally *t)
 
 typedef struct layout {
     tally t;
-    uint64_t columns, machines, calls, helds, series, plan_end, bars, legs, sources, state, bytes;
+    uint64_t columns, machines, calls, helds, series, plan_end, bars, legs, sources, waiting, latched, state, bytes;
 } layout;
 
 static tf_status lay_out(const tf_feature_spec *specs, int32_t count, layout *l) {
@@ -305,7 +305,9 @@ static tf_status lay_out(const tf_feature_spec *specs, int32_t count, layout *l)
     l->bars = l->plan_end;
     l->legs = l->bars + round_up(t->series * sizeof(tf_bar_state));
     l->sources = l->legs + round_up(t->legs * sizeof(tf_leg));
-    l->state = l->sources + round_up(t->sources * sizeof(tf_observation));
+    l->waiting = l->sources + round_up(t->sources * sizeof(tf_observation));
+    l->latched = l->waiting + round_up((uint64_t)count * sizeof(uint32_t));
+    l->state = l->latched + round_up((uint64_t)count);
     l->bytes = l->state + t->state;
     return TF_OK;
 }
@@ -422,6 +424,8 @@ tf_status tf_features_init(void *memory, size_t bytes, const tf_feature_spec *sp
     f->bars_at = l.bars;
     f->legs_at = l.legs;
     f->sources_at = l.sources;
+    f->waiting_at = l.waiting;
+    f->latched_at = l.latched;
     f->legs = l.t.legs;
     f->sources = l.t.sources;
     f->series = 1; /* the event clock, all zeros */
@@ -466,6 +470,29 @@ void tf_features_reset(tf_features *f) {
         }
     }
     tf_series_reset(f);
+    uint32_t *waiting = tf_at(f, f->waiting_at);
+    for (uint32_t i = 0; i < (uint32_t)f->width; i++) waiting[i] = i;
+    f->waiting = (uint32_t)f->width;
+}
+
+/* A column is latched or waits, never both, and a latched one is really ready: its value is read unasked. */
+static int readiness_sound(const tf_features *f) {
+    const tf_column *columns = tf_at(f, f->columns_at);
+    const uint32_t *waiting = tf_at(f, f->waiting_at);
+    const unsigned char *latched = tf_at(f, f->latched_at);
+    uint32_t ready = 0;
+    if (f->waiting > (uint32_t)f->width || f->all_ready != (f->waiting == 0)) return 0;
+    for (int32_t i = 0; i < f->width; i++) {
+        if (latched[i] > 1) return 0;
+        ready += latched[i];
+        if (!latched[i]) continue;
+        const tf_column *c = &columns[i];
+        if (c->held != 0 ? !((const tf_held *)tf_at(f, c->held))->ready : !tf_impl(c->spec.kind)->ready(f, c)) return 0;
+    }
+    for (uint32_t i = 0; i < f->waiting; i++) {
+        if (waiting[i] >= (uint32_t)f->width || latched[waiting[i]] || (i > 0 && waiting[i] <= waiting[i - 1])) return 0;
+    }
+    return ready + f->waiting == (uint32_t)f->width;
 }
 
 /* --- bytes from outside --- */
@@ -477,7 +504,16 @@ static int all_finite(const double *x, size_t count) {
     return 1;
 }
 
+static int price_sound(double x) { return x >= TF_VALUE_MIN && x <= TF_VALUE_MAX; }
+
+/* Ratios of prices are taken, so a book that was seen has prices like those that are let in. */
+static int top_sound(double bid, double ask, double mid) {
+    return price_sound(bid) && price_sound(ask) && price_sound(mid);
+}
+
 static int header_sound(const tf_features *f) {
+    if (f->book_events > 0 && !top_sound(f->book.bid, f->book.ask, f->book.mid)) return 0;
+    if (f->book_events > 1 && !top_sound(f->before.bid, f->before.ask, f->before.mid)) return 0;
     if (!all_finite(&f->book.bid, 5) || !all_finite(&f->before.bid, 5) || !isfinite(f->move_sign)) return 0;
     if (!isfinite(f->trade.price) || !isfinite(f->trade.size) || f->trade.aggressor < -1 || f->trade.aggressor > 1) return 0;
     if (!all_finite(f->depth.bid_price, 4 * TF_DEPTH_LEVELS) || f->depth.levels > TF_DEPTH_LEVELS) return 0;
@@ -486,6 +522,7 @@ static int header_sound(const tf_features *f) {
     if (f->clock < f->first) return 0;
     for (uint32_t i = 0; i < f->legs; i++) {
         const tf_leg *leg = tf_leg_of(f, i);
+        if (leg->count > 0 && !top_sound(leg->bid, leg->ask, leg->mid)) return 0;
         if (!isfinite(leg->bid) || !isfinite(leg->ask) || !isfinite(leg->mid)) return 0;
     }
     for (uint32_t i = 0; i < f->sources; i++) {
@@ -519,10 +556,7 @@ tf_status tf_features_check(const tf_features *like, const void *memory, size_t 
         }
         if (columns[i].held != 0 && !isfinite(((const tf_held *)tf_at(f, columns[i].held))->value)) return TF_ERR_FORMAT;
     }
-    for (int32_t i = 0; f->all_ready && i < f->width; i++) { /* values are read unasked once all are ready */
-        if (!tf_features_ready_at(f, i)) return TF_ERR_FORMAT;
-    }
-    return TF_OK;
+    return readiness_sound(f) ? TF_OK : TF_ERR_FORMAT;
 }
 
 /* --- telling --- */

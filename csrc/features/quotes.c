@@ -79,7 +79,7 @@ static int32_t age_machines(const double *param, tf_machine_ref *out) {
 
 static double age_value(const tf_features *f, const tf_column *c) {
     const quote_clock *s = tf_state(f, c, 0);
-    return log1p(tf_seconds(f->clock, c->spec.param[0] != 0.0 ? s->quotes : s->prices));
+    return tf_log1p(tf_seconds(f->clock, c->spec.param[0] != 0.0 ? s->quotes : s->prices));
 }
 
 const tf_feature_impl tf_feature_QUOTE_AGE = {TF_FEED_BOOK, NULL, age_machines, one_event, book_ready, age_value};
@@ -245,7 +245,7 @@ static void average_update(void *state, tf_features *f, const tf_sample *sample)
         s->mean = x;
     } else {
         const double weight =
-            s->by_event ? s->rate : -expm1(-tf_seconds(f->clock, s->time) * TF_NS_PER_SECOND * s->rate);
+            s->by_event ? s->rate : tf_decayed(tf_seconds(f->clock, s->time) * TF_NS_PER_SECOND * s->rate);
         const double difference = x - s->mean, step = weight * difference;
         s->mean += step;
         s->variance = (1.0 - weight) * (s->variance + difference * step);
