@@ -125,11 +125,11 @@ class UserFeature:
 
 
 def _compiled(update: Callable[..., Any], value: Callable[..., Any], size: int) -> tuple[Any, Any]:
-    from numba import carray, cfunc, float64, njit, types
+    from numba import carray, cfunc, float64, njit, types  # type: ignore[attr-defined]
 
     # Division by zero gives infinity or NaN, as in C: an exception would be written to stderr at every event.
     inner_update, inner_value = njit(update, error_model="numpy"), njit(value, error_model="numpy")
-    pointer = types.CPointer(float64)
+    pointer = types.CPointer(float64)  # type: ignore[no-untyped-call]
 
     def c_update(state: Any, view: Any, param: Any) -> None:
         inner_update(carray(state, (size,)), carray(view, (_VIEW,)), carray(param, (4,)))
@@ -141,7 +141,7 @@ def _compiled(update: Callable[..., Any], value: Callable[..., Any], size: int) 
 
 
 def _told(thing: object, depth: int = 0) -> str:
-    """What a function is made of, as text: its source, and the numbers, arrays and functions that its names stand for."""
+    """What a function is made of, as text: its source, and the numbers, arrays, functions that its names stand for."""
     thing = getattr(thing, "py_func", thing)
     if isinstance(thing, np.ndarray):
         return f"{thing.dtype}{thing.shape}{hashlib.sha256(np.ascontiguousarray(thing).tobytes()).hexdigest()}"
