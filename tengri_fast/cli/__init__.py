@@ -26,12 +26,19 @@ EXIT_INTERRUPTED = 130
 COMMANDS = {
     "backtest": ("tengri_fast.cli.backtest:backtest", "Run a backtest and write its report."),
     "bench": ("tengri_fast.cli.bench:bench", "Measure the latency of MODEL on this machine, beside its rivals."),
+    "check-lookahead": (
+        "tengri_fast.cli.check_lookahead:check_lookahead",
+        "Show that features do not know the future.",
+    ),
     "compile": ("tengri_fast.cli.compile:compile_", "Write MODEL as one compiled file for every instruction set."),
     "config": ("tengri_fast.cli.config:config", "Check a configuration, or show what it means."),
+    "data": ("tengri_fast.cli.data:data", "Describe, repair and import market data."),
     "engine": ("tengri_fast.cli.engine:engine", "Build TensorRT engines ahead of time."),
+    "features": ("tengri_fast.cli.features:features", "Compute features of market data, or list them."),
     "info": ("tengri_fast.cli.info:info", "Show versions, CPU features, backends and extras."),
     "inspect": ("tengri_fast.cli.inspect:inspect", "Show what MODEL is made of and what it costs."),
     "kill": ("tengri_fast.cli.control:kill", "Stop the trading of a running process."),
+    "node": ("tengri_fast.cli.node:node", "Run a strategy on live data, or show what would connect."),
     "prune": ("tengri_fast.cli.prune:prune", "Write a smaller MODEL, with a report, if it passes."),
     "quantize": (
         "tengri_fast.cli.quantize:quantize",

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @SET
 @click.option("--dry-run", is_flag=True, help="Build the node, show what would connect, and connect to nothing.")
 def node(file: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
-    """Run a strategy on live data; orders are executed by a sandbox.
+    """Run a strategy on live data, or show what would connect.
 
-    Keys are taken from the environment only. Ctrl-C stops the node.
+    Orders are executed by a sandbox. Keys are taken from the environment only. Ctrl-C stops the node.
     """
     from rich.console import Console
 

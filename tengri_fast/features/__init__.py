@@ -22,6 +22,7 @@ from tengri_fast.features.spec import (
     parse_spec,
     parse_specs,
 )
+from tengri_fast.features.store import FeatureStore, SharedFeatures
 from tengri_fast.features.user import UserFeature, register_feature, register_native_feature
 
 __all__ = [
@@ -35,9 +36,11 @@ __all__ = [
     "FeatureRows",
     "FeatureSpec",
     "FeatureState",
+    "FeatureStore",
     "Lookback",
     "Normalisation",
     "ParameterInfo",
+    "SharedFeatures",
     "StageInfo",
     "StageSpec",
     "UserFeature",

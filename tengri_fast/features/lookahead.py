@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -223,9 +224,9 @@ def check_lookahead(
     chosen = tuple(int(times[int(place)]) for place in places)
     for number, cut in enumerate(chosen, 1):
         say(f"cut {number} of {cuts}: without a future")
-        note(_compare(whole, compute(streams.changed(lambda s, cut=cut: _truncate(s, cut))), cut, "cut off"))
+        note(_compare(whole, compute(streams.changed(partial(_truncate, cut=cut))), cut, "cut off"))
         say(f"cut {number} of {cuts}: with a poisoned future")
-        other = streams.changed(lambda s, cut=cut: _poison(s, cut, rng))
+        other = streams.changed(partial(_poison, cut=cut, rng=rng))
         note(_compare(whole, compute(other), cut, "poisoned"))
     return LookaheadReport(not found, len(whole.ts), len(whole.names), chosen, compared, tuple(found.values()))
 

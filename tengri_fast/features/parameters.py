@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 __all__ = ["ParameterInfo", "Value", "nearest", "parse_duration", "rule_of", "show_duration", "show_value", "value_of"]
 
 _UNITS = {"d": 86_400 * 10**9, "h": 3_600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
-_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ns|us|ms|s|min|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?(ns|us|ms|s|min|m|h|d)")
 _OUTSIDE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/+-]{0,99}")
 _MOST_LEGS: Final = 32
 

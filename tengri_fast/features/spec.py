@@ -419,7 +419,7 @@ def parse_specs(text: str) -> tuple[FeatureSpec, ...]:
             raise FeatureExtractionError(
                 f"`{reserved}` of {name} must be written behind it, as in `{name} @ 1m | clip(3)`"
             )
-    return tuple(FeatureSpec(name, clock=clock, stages=steps, **params) for clock in chosen)  # type: ignore[arg-type]
+    return tuple(FeatureSpec(name, clock=clock, stages=steps, **params) for clock in chosen)
 
 
 def parse_spec(text: str) -> FeatureSpec:

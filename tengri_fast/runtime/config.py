@@ -21,7 +21,7 @@ from typing import Annotated, Any, cast
 import msgspec
 import msgspec.inspect as inspect
 
-from tengri_fast.errors import ConfigurationError
+from tengri_fast.errors import ConfigurationError, FeatureExtractionError
 from tengri_fast.runtime.durations import Frequency, format_duration, parse_duration, parse_frequency
 from tengri_fast.runtime.manager import TengriConfigManager
 from tengri_fast.runtime.schema import (
@@ -611,6 +611,19 @@ class _Checker:
         return Money(number, currency) if special == "money" else number
 
 
+def _feature_rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
+    """Words of ``[neural.features]`` that mean no feature, or one of another list."""
+    from tengri_fast.features.names import SECTIONS, configured_features
+
+    for section in SECTIONS:
+        for i, word in enumerate(getattr(config.neural.features, section)):
+            try:
+                configured_features(**{section: (word,)})
+            except FeatureExtractionError as error:
+                told = str(error).removeprefix(f"`{section}[0]`").removeprefix(":").strip()
+                yield ("neural", "features", section, i), told
+
+
 def _rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
     """Rules that join several keys."""
     scenarios, backtest, neural = config.risk.scenarios, config.backtest, config.neural
@@ -626,6 +639,7 @@ def _rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
     if var.scenarios < fewest:
         rule = f"must be >= {fewest} for a level of {var.level}, so that the tail holds one"
         yield ("risk", "var", "scenarios"), f"{rule}, was {var.scenarios}"
+    yield from _feature_rules(config)
     first: dict[str, int] = {}
     for i, model in enumerate(neural.models):
         if first.setdefault(model.config, i) != i:

@@ -107,7 +107,7 @@ def test_keys_that_are_not_acted_on_are_told():
         pending
     )
     assert not any(key.startswith("data_sources") for key in pending)
-    assert "neural.features.external_data" in pending
+    assert "neural.features.external_data" not in pending
     assert "risk.max_portfolio_var" not in pending
     assert "neural.inference.model_warm_up_period" not in pending
 
