@@ -51,6 +51,7 @@ RULES: dict[str, tuple[str, str, bool]] = {
     "negative_size": ("a size is below 0", "drop-nonpositive", True),
     "zero_size": ("a size is 0", "", False),
     "backward_time": ("earlier than a row before it", "sort or drop-backward", True),
+    "backward_event": ("event time before that of an earlier row: features drop the row", "", False),
     "duplicate_time": ("the time of the row before it", "", False),
     "duplicate_row": ("every column as in an earlier row", "dedupe", False),
     "crossed": ("bid above ask", "drop-crossed", False),
@@ -294,6 +295,9 @@ def _market_defects(name: str, value: Any, tick: float, options: DescribeOptions
     same = np.zeros(len(value), bool)
     same[1:] = times[1:] == times[:-1]
     found.append(_first("duplicate_time", "ts_init", same, times))
+    # A row that came late altogether is told as backward_time.
+    late = backward_rows(value.ts_event) & ~backward_rows(times)
+    found.append(_first("backward_event", "ts_event", late, value.ts_event))
     found.append(_first("duplicate_row", "ts_init", duplicate_rows(value), times))
     prices, _ = column_names(name)
     for column in prices:

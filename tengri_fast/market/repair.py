@@ -2,6 +2,9 @@
 
 Repairs run in the order of `REPAIRS`, whatever the order in which they are chosen. With none chosen nothing changes;
 `require_usable` then says whether the data would break later use.
+
+Whether a price is an outlier shows in what comes after it: those two repairs look five rows ahead, and take the width
+of the band and an inferred tick from the whole file. A history repaired so is cleaner than a live feed would have been.
 """
 
 from __future__ import annotations
@@ -49,8 +52,8 @@ REPAIRS: dict[str, str] = {
     "drop-locked": "drop quotes and snapshots with the bid equal to the ask",
     "snap-to-tick": "put prices within a thousandth of a tick of the grid on it (decimals spoilt by arithmetic)",
     "drop-off-tick": "drop rows with a price that is no multiple of the tick",
-    "clip-outliers": "move prices of quotes and trades to the edge of the band around their running median",
-    "drop-outliers": "drop rows whose price is outside the band around the running median",
+    "clip-outliers": "move prices of quotes and trades to the edge of the band around the median of 11 neighbours",
+    "drop-outliers": "drop rows whose price is outside the band around the median of 11 neighbours",
     "drop-outside": "drop trades above the ask or below the bid before them",
 }
 _EXCLUSIVE = (("sort", "drop-backward"), ("clip-outliers", "drop-outliers"))

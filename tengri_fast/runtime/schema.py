@@ -70,7 +70,7 @@ InstrumentName = Annotated[
 Currency = Annotated[
     str, Meta(extra={"pattern": r"[A-Z0-9]{2,10}", "rule": 'must be a currency code in capitals, such as "USDT"'})
 ]
-NOT_YET_FEATURES = Meta(extra={"pending": "models bring their own features; the list is checked, and used by `tengri features` only"})
+NOT_YET_FEATURES = Meta(extra={"pending": "models bring their own features; only `tengri features` uses the list"})
 NOT_YET_ENSEMBLE = Meta(extra={"pending": "one model runs; models are not combined"})
 NOT_YET_BATCH = Meta(extra={"pending": "instruments are computed one at a time"})
 NOT_YET_STRESS = Meta(extra={"pending": "stress scenarios do not run in the gate"})

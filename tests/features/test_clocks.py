@@ -200,6 +200,7 @@ def test_chunks_give_the_same_bits(chunk: int) -> None:
     ("text", "shown"),
     [("1m", "1m"), ("60s", "1m"), ("1m trades", "1m trades"), ("500 ticks", "500 ticks"), ("500 trades", "500 trades"),
      ("10 volume", "10 volume"), ("1e6 dollars", "1000000 notional"), ("100 imbalance", "100 imbalance"),
+     ("0.00001 volume", "1e-05 volume"), ("1e-12 notional", "1e-12 notional"),
      ("bars", "bars"), ("event", "event"), ("tick", "event"), ("1_000 ticks", "1000 ticks")],
 )  # fmt: skip
 def test_clock_text(text: str, shown: str) -> None:
@@ -213,11 +214,114 @@ def test_clock_text(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "1ns", "8d", "0 ticks", "1.5 ticks", "1 imbalance", "-1 volume", "ticks 5", "1m quotes", "1e30 volume"],
+    [
+        "",
+        "1ns",
+        "8d",
+        "0 ticks",
+        "1.5 ticks",
+        "1 imbalance",
+        "-1 volume",
+        "ticks 5",
+        "1m quotes",
+        "1e30 volume",
+        "1M",
+        "1 M trades",
+        "1e-13 volume",
+        "1e999 volume",
+        "nan volume",
+        "0 volume",
+        "1 e5 volume",
+    ],
 )
 def test_wrong_clocks_are_refused(text: str) -> None:
     with pytest.raises(FeatureExtractionError, match="`clock` must be"):
         parse_clock(text)
+
+
+def test_bars_from_outside_make_longer_bars_of_the_intervals_that_they_end_in() -> None:
+    """A bar bears the time of its end: five that end at 12:01 ... 12:05 are the bar from 12:00 to 12:05."""
+    rng = np.random.default_rng(2)
+    minute = 60 * SECOND
+    start = 1_700_000_100 * SECOND  # a multiple of five minutes
+    assert start % (5 * minute) == 0
+    ts = (start + minute * np.arange(1, 61)).astype(np.uint64)
+    ts = np.delete(ts, [7, 20, 21, 22, 23, 24, 29])  # a hole, a whole interval, and the last of one
+    close = 100 + np.cumsum(rng.normal(0, 0.1, len(ts)))
+    open_ = np.r_[100.0, close[:-1]]
+    high, low = np.maximum(open_, close) + 0.05, np.minimum(open_, close) - 0.05
+    volume = rng.uniform(1, 9, len(ts))
+    bars = BarColumns(ts, ts, open_, high, low, close, volume)
+    rows = FeaturePlan([f"test_echo({k}) @ 5m" for k in range(6)]).compute(bars=bars, clock="bar")
+    group = -(-(ts - np.uint64(start)).astype(np.int64) // (5 * minute))  # the interval (begin, end] of each
+    for i in range(len(ts)):
+        # Known now: every interval whose end has come, with the bar that ends with it.
+        done = [g for g in np.unique(group[: i + 1]) if start + g * 5 * minute <= ts[i]]
+        if not done:
+            assert not rows.values[i].any()
+            continue
+        part = np.flatnonzero(group == done[-1])
+        wanted = [open_[part[0]], high[part].max(), low[part].min(), close[part[-1]], volume[part].sum(), len(done)]
+        np.testing.assert_allclose(rows.values[i], wanted, rtol=1e-13)
+
+
+def test_bars_beside_quotes_leave_the_clocks_of_ticks_alone() -> None:
+    quotes, trades = ticks(600)
+    at = quotes.ts_init[5::9]
+    some = np.full(len(at), 5.0)
+    bars = BarColumns(at, at, some, some + 1, some - 1, some, some)
+    plan = FeaturePlan(["test_echo(3) @ 2s", "test_echo(4) @ 2s", "test_echo(3) @ 4 ticks", "rsi(3)"])
+    assert np.array_equal(plan.compute(quotes, trades).values, plan.compute(quotes, trades, bars=bars).values)
+    both = FeaturePlan(["test_echo(3) @ bars", "rsi(3)"]).compute(quotes, trades, bars=bars, clock="bar")
+    assert (both.values[:, 0] == 5.0).all()
+
+
+@pytest.mark.parametrize("start", [0, 10**18, 2**63 - 5 * 10**11, 2**64 - 10**12])
+def test_the_time_it_starts_at_changes_nothing(start: int) -> None:
+    """From 1970 to the end of uint64: the same ticks give the same numbers."""
+    start = -(-start // SECOND) * SECOND  # as the clock is aligned
+    rng = np.random.default_rng(9)
+    step = np.cumsum(rng.integers(0, 10**9, 500)).astype(np.uint64)
+    mid = 100 + 0.01 * np.cumsum(rng.integers(-3, 4, 500))
+    plan = FeaturePlan(["rsi(3) @ 1s", "test_echo(3) @ 1s trades", "mid_return(lag='3s')", "realized_volatility('5s')",
+                        "ema_difference('1s', '9s')", "mid_move_age", "trade_intensity('2s') @ 1s",
+                        "rsi(3) @ 1s | zscore(9)"])  # fmt: skip
+    found = []
+    for begin in (10**15, start):
+        ts = np.uint64(begin) + step
+        one = np.ones(500)
+        trades = TradeColumns(ts[::3], ts[::3], mid[::3], one[::3], np.ones(len(ts[::3]), np.int32))
+        rows = plan.compute(QuoteColumns(ts, ts, mid - 0.01, mid + 0.01, one, one), trades)
+        assert rows.ready[-1]
+        found.append(rows.values.tobytes())
+    assert found[0] == found[1]
+
+
+def test_the_end_of_time() -> None:
+    state = FeaturePlan(["test_echo(3) @ 7d", "test_echo(5) @ 1s", "test_echo(5) @ 3s trades"]).state()
+    for back in (5, 4, 3, 2, 1, 1):
+        assert state.update_quote(9.0, 11.0, 1, 1, 2**64 - back)
+        assert state.update_trade(10.0, 1, 1, 2**64 - back)
+    assert not state.update_quote(9.0, 11.0, 1, 1, 0)
+    assert state.row().tolist() == [10.0, 1.0, 1.0]  # what is under way ends with time itself, once
+
+
+@pytest.mark.parametrize("at", [1, 50, 333, 334, 335, 336, 499])
+def test_copies_and_bytes_in_the_middle_of_bars(at: int) -> None:
+    quotes, trades = ticks(500, 21)
+    names = ("rsi(3)", "test_echo(4)", "order_flow_imbalance(3)", "signed_trade_flow('2s')")
+    plan = FeaturePlan([*(f"{name} @ {', '.join(CLOCKS)}" for name in names), "rsi(3) @ 4 ticks | zscore(3)"])
+    cut = int(np.searchsorted(trades.ts_init, quotes.ts_init[at]))
+    state, loaded = plan.state(), plan.state()
+    plan.compute(quotes[:at], trades[:cut], state=state)
+    copied = state.copy()
+    loaded.update_quote(1, 2, 3, 4, 5)  # what it held before must not matter
+    loaded.from_bytes(state.to_bytes())
+    rest = [plan.compute(quotes[at:], trades[cut:], state=s).values.tobytes() for s in (state, copied, loaded)]
+    assert rest[0] == rest[1] == rest[2]
+    assert state.to_bytes() == copied.to_bytes() == loaded.to_bytes()
+    state.reset()
+    assert state.to_bytes() == plan.state().to_bytes()
 
 
 def test_one_text_with_several_clocks() -> None:

@@ -111,3 +111,5 @@ def test_wrong_use(streams: EventStreams) -> None:
         check_plan(FeaturePlan(SPECS), streams, cuts=0)
     with pytest.raises(FeatureExtractionError, match="`streams` must hold at least"):
         check_plan(FeaturePlan(SPECS), EventStreams(streams.quotes[:5]))
+    with pytest.raises(FeatureExtractionError, match="at least one row"):  # nothing to compare is no proof
+        check_lookahead(lambda given: Rows(np.empty(0, np.uint64), np.empty((0, 1)), ("none",)), streams)

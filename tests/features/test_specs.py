@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tengri_fast.errors import FeatureExtractionError
-from tengri_fast.features import FEATURES, FeaturePlan, FeatureSpec, parse_spec
-from tengri_fast.market.columns import QuoteColumns
+from tengri_fast.features import FEATURES, Clock, FeaturePlan, FeatureSpec, parse_spec
+from tengri_fast.features.spec import STAGES, StageSpec
+from tengri_fast.market.columns import ExternalColumns, QuoteColumns
 
 
 def test_the_table_is_complete() -> None:
@@ -89,6 +90,17 @@ def test_text_and_back(text: str, canonical: str, short: str) -> None:
         ("rsi;imbalance", "`spec` must look like"),
         ("(" * 300, "`spec` must look like"),
         ("r" * 9_000, "at most 8000 characters"),
+        ("rsi(period=14, period=20)", "`period` of rsi must be given once, was given twice"),
+        ("rsi(name=3)", "`name` is not a parameter of rsi"),
+        ("rsi(self=3)", "`self` is not a parameter of rsi"),
+        ("rsi | clip(name=3)", "`name` is not a parameter of clip"),
+        ("rsi(1" + "0" * 400 + ")", "`period` of rsi must be a whole number"),
+        ("rsi(1e999)", "`period` of rsi must be a whole number"),
+        ("rsi([14])", "`period` of rsi must be a whole number"),
+        ("rsi('14|@')", "`period` of rsi must be a whole number from 1 to 1048576, was '14|@'"),
+        ("rsi('\ud800')", "`spec` must look like"),
+        ("rsi(14) @ 1M", "`clock` must be"),
+        ("rsi(" + "-" * 7_000 + "1)", "`spec` must look like"),
     ],
 )  # fmt: skip
 def test_wrong_text_says_what_is_wrong(text: str, message: str) -> None:
@@ -110,6 +122,97 @@ def test_any_text_parses_or_raises_our_error(text: str) -> None:
     except FeatureExtractionError:
         return
     assert parse_spec(spec.canonical) == spec
+
+
+def some_value(parameter, rng: np.random.Generator):
+    """A value that the rule of a parameter allows, as somebody would write it."""
+    low, high = max(parameter.low, 1e-12), parameter.high
+    if parameter.type == "instrument":
+        return str(rng.choice(["ETHUSDT", "EUR/USD.SIM", "BTC-PERP.X"]))
+    if parameter.type == "instruments":
+        return tuple(f"LEG{i}.BINANCE" for i in range(rng.integers(1, 33)))
+    if parameter.type == "source":
+        return "odds:election-2024"
+    if parameter.type == "flag":
+        return int(rng.integers(0, 2))
+    if parameter.type == "any":
+        return float(rng.normal(0.0, 1e3))
+    if parameter.type == "count":
+        return int(min(np.exp(rng.uniform(np.log(max(low, 1)), np.log(high))) // 1, high))
+    if parameter.type == "number":
+        wild = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+        return rng.choice([min(max(wild, low), high), low, high, max(low, min(high, 0.1))]).item()
+    if parameter.type == "window" and rng.random() < 0.5:
+        return int(rng.integers(1, 1_000))
+    span = int(np.exp(rng.uniform(np.log(max(parameter.low, 1e3)), np.log(high))))
+    return f"{span}ns" if rng.random() < 0.5 else f"{max(span // 10**9, 1)}s"
+
+
+def test_every_row_survives_as_text() -> None:
+    """Features with every stage on every kind of clock: what is written is read back as the same numbers."""
+    rng = np.random.default_rng(17)
+    clocks = ["event", "1ms", "7d", "90s", "1m trades", "1 ticks", "500 trades", "1e-9 volume", "0.1 volume",
+              "123456789.125 notional", "1e18 notional", "2 imbalance", "bars"]  # fmt: skip
+    made = 0
+    for _ in range(4):
+        for name, info in FEATURES.items():
+            stages = tuple(
+                StageSpec(stage, **{p.name: some_value(p, rng) for p in STAGES[stage].parameters})
+                for stage in rng.choice(list(STAGES), rng.integers(0, 4))
+            )
+            params = {p.name: some_value(p, rng) for p in info.parameters if p.outside or rng.random() < 0.7}
+            try:
+                spec = FeatureSpec(name, clock=str(rng.choice(clocks)), stages=stages, **params)
+            except FeatureExtractionError as error:
+                assert "must keep its rule" in str(error)  # noqa: PT017 (a rule between two parameters)
+                continue
+            made += 1
+            for text in (spec.canonical, str(spec)):
+                again = parse_spec(text)
+                assert again == spec
+                assert (again.values, again.clock, again.stages) == (spec.values, spec.clock, spec.stages), text
+                assert (again.canonical, str(again), again.lookback) == (spec.canonical, str(spec), spec.lookback)
+    assert made > 3 * len(FEATURES)
+
+
+def test_objects_of_wrong_types_are_refused() -> None:
+    for call, message in (
+        (lambda: FeatureSpec("rsi", clock=3), "`clock` of rsi must be a Clock or its text, was 3"),
+        (lambda: FeatureSpec("rsi", clock=Clock("moon", False, 1.0)), "`clock` of rsi must be a Clock"),
+        (lambda: FeatureSpec("rsi", clock=Clock("time", False, -1.0)), "`clock`"),
+        (lambda: FeatureSpec("rsi", clock=Clock("time", False, np.nan)), "`clock` of rsi must be a Clock"),
+        (lambda: FeatureSpec("rsi", clock=Clock("time", False, "x")), "`clock` of rsi must be a Clock"),
+        (lambda: FeatureSpec("rsi", clock=Clock("volume", False, 5.0)), "`clock` of rsi must be a Clock"),
+        (lambda: FeatureSpec("rsi", stages="clip(3)"), "`stages` of rsi must be a sequence"),
+        (lambda: FeatureSpec("rsi", stages=3), "`stages` of rsi must be a sequence"),
+        (lambda: FeatureSpec("rsi", stages=(3,)), "`stages` of rsi must hold StageSpec or text, held 3"),
+        (lambda: FeatureSpec("rsi", period=np.array([1, 2])), "`period` of rsi must be a whole number"),
+        (lambda: FeaturePlan(None), "`specs` must be a sequence"),
+        (lambda: FeaturePlan("rsi", (1, 2)), "`normalisation` must be (mean, scale, clip)"),
+        (lambda: FeaturePlan("rsi", ("a", 1, 1)), "`mean` must be a number or 1 numbers"),
+        (lambda: FeaturePlan("rsi").normalise(np.zeros(3)), "`values` must have 2 dimensions, had 1"),
+    ):
+        with pytest.raises(FeatureExtractionError) as caught:
+            call()
+        assert message in str(caught.value)
+
+
+def test_most_clocks_in_a_plan() -> None:
+    assert FeaturePlan([f"rsi @ {k}s" for k in range(1, 32)] + ["rsi"]).width == 32
+    assert FeaturePlan([f"rsi({n}) @ {k}s" for k in range(1, 32) for n in (5, 9)]).width == 62
+    with pytest.raises(FeatureExtractionError, match="at most 31 clocks beside the event clock, had 32"):
+        FeaturePlan([f"rsi @ {k}s" for k in range(1, 33)])
+
+
+def test_most_columns_in_a_plan() -> None:
+    plan = FeaturePlan([f"rsi({n})" for n in range(1, 1_025)])
+    state = plan.state()
+    for k in range(3):
+        state.update_quote(100.0 + k, 101.0 + k, 1, 1, k)
+    assert state.row()[:2].tolist() == [100.0, 100.0]
+    assert state.ready_columns.tolist() == [True, True] + [False] * 1_022
+    with pytest.raises(FeatureExtractionError, match="1 to 1024 entries, had 1025"):
+        FeaturePlan([f"rsi({n})" for n in range(1, 1_026)])
 
 
 def test_plan_checks() -> None:
@@ -175,7 +278,10 @@ def test_specs_are_immutable_and_survive_as_text() -> None:
 
 def test_compute_checks() -> None:
     plan = FeaturePlan("imbalance")
+    name = next(name for name, info in FEATURES.items() if any(p.type == "source" for p in info.parameters))
+    odds = FeaturePlan([f"{name}(source='x')"])
     ts = np.array([1, 2], np.uint64)
+    early = ExternalColumns(ts + 1, ts, np.full((2, 1), 0.5))
     quotes = QuoteColumns(ts, ts, ts, ts + 1, ts, ts)
     for call, message in (
         (lambda: plan.compute(quotes, clock="tick"), "`clock` must be one of trade, quote, depth, bar, was 'tick'"),
@@ -183,6 +289,10 @@ def test_compute_checks() -> None:
         (lambda: plan.compute(quotes, quotes), "`trades` must be TradeColumns, was QuoteColumns"),
         (lambda: plan.compute(quotes, state=FeaturePlan("rsi").state()), "`state` must belong to plan"),
         (lambda: plan.normalise(np.zeros((2, 3))), "`values` must have 1 columns, had 3"),
+        (lambda: plan.compute(quotes, legs=[("ETHUSDT", quotes)]), "`legs` must map names to QuoteColumns, was list"),
+        (lambda: plan.compute(quotes, legs={"ETHUSDT": quotes}), "`legs` must name what the plan reads (nothing)"),
+        (lambda: odds.compute(quotes, external={"x": quotes}), "`external['x']` must be ExternalColumns"),
+        (lambda: odds.compute(quotes, external={"x": early}), "must not be received before its publication"),
     ):
         with pytest.raises(FeatureExtractionError) as caught:
             call()

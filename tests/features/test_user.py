@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_it_has_clocks_and_stages() -> None:
     closes = np.arange(4, len(mid), 5)
     wanted = smoothed(mid[closes], 0.25)
     np.testing.assert_allclose(rows.values[closes[2:], 0], wanted[2:], rtol=1e-13)
-    np.testing.assert_array_equal(rows.values[closes[2:] + 1, 0][:-1], rows.values[closes[2:], 0][:-1])  # held
+    np.testing.assert_array_equal(rows.values[closes[2:-1] + 1, 0], rows.values[closes[2:-1], 0])  # held
     np.testing.assert_allclose(rows.values[closes[2:], 1], 1e4 * (wanted[2:] / mid[closes[2:]] - 1), atol=1e-8)
     each = smoothed(mid, 0.25)
     np.testing.assert_allclose(rows.values[4:, 2], each[4:] - each[2:-2], atol=1e-12)
@@ -125,6 +126,17 @@ def test_state_goes_to_bytes_and_back_in_the_middle_of_a_bar() -> None:
     loaded.from_bytes(state.to_bytes())
     assert plan.compute(data[101:], state=loaded).values.tobytes() == whole.values[101:].tobytes()
     assert loaded.to_bytes() != state.to_bytes()
+
+
+def test_states_of_one_plan_run_in_threads() -> None:
+    """compute() lets go of the interpreter; plans are shared, states are not, and the table of functions only grows."""
+    data = quotes(3_000)
+    plan = FeaturePlan(["test_slow @ 3 ticks", "test_native", "rsi(14) @ 1s, 3 ticks | rank(50)"])
+    whole = plan.compute(data).values.tobytes()
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(plan.compute, data) for _ in range(12)]
+        register_feature(make(5.0, "test_meanwhile"))
+        assert all(rows.result().values.tobytes() == whole for rows in found)
 
 
 def make(factor: float, name: str = "test_factor") -> type[UserFeature]:
@@ -223,7 +235,7 @@ def declared(**attributes: object) -> type[UserFeature]:
         ({"parameters": {"a": True}}, "must have a finite number as default"),
         ({"parameters": ["a"]}, "must be a dict"),
         ({"update": UserFeature.update}, "`update` of test_declared must be defined"),
-        ({"update": staticmethod(lambda state, view, param: open("x"))}, "must compile with numba"),
+        ({"update": staticmethod(lambda state, view, param: np.no_such_thing)}, "must compile with numba"),
     ],
 )
 def test_wrong_declarations_are_refused(attributes: dict[str, object], message: str) -> None:

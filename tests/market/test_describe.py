@@ -107,6 +107,7 @@ PLANTED = [
     ("quotes", "negative_size", lambda v: put(v, "bid_size", 21, -2.0), 21),
     ("quotes", "zero_size", lambda v: put(v, "bid_size", 22, 0.0), 22),
     ("quotes", "backward_time", lambda v: put(v, "ts_init", 23, START), 23),
+    ("quotes", "backward_event", lambda v: put(v, "ts_event", 31, START), 31),
     ("quotes", "duplicate_time", lambda v: put(v, "ts_init", 24, v.ts_init[23]), 24),
     ("quotes", "duplicate_row", lambda v: repeated(v, 25), 26),
     ("quotes", "crossed", lambda v: put(v, "bid_price", 27, v.ask_price[27] + 0.1), 27),
