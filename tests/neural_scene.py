@@ -35,6 +35,7 @@ from nautilus_trader.model.enums import (
 )
 from nautilus_trader.model.identifiers import TradeId, TraderId, Venue
 from nautilus_trader.model.objects import Money, Price, Quantity
+from nautilus_trader.persistence.config import DataCatalogConfig
 from nautilus_trader.portfolio.portfolio import Portfolio
 from nautilus_trader.test_kit.providers import TestInstrumentProvider
 from nautilus_trader.test_kit.stubs.component import TestComponentStubs
@@ -164,6 +165,7 @@ def backtest(
     oms: OmsType = OmsType.NETTING,
     book_type: BookType = BookType.L1_MBP,
     latency: Any = None,
+    catalog: Any = None,
 ) -> BacktestEngine:
     """An engine with one venue, ready to run; the caller runs and disposes of it."""
     engine = BacktestEngine(
@@ -171,6 +173,7 @@ def backtest(
             trader_id=TraderId("TEST-001"),
             logging=LoggingConfig(bypass_logging=True),
             risk_engine=RiskEngineConfig(max_order_submit_rate="1000000/00:00:01"),
+            catalogs=[DataCatalogConfig(path=str(catalog))] if catalog is not None else [],
         )
     )
     engine.add_venue(

@@ -105,10 +105,10 @@ static double mid_return_value(const tf_features *f, const tf_column *c) {
     return TF_BPS * tf_log_ratio(tf_last(f, c->series)->close, ((const tf_window *)tf_state(f, c, 0))->left);
 }
 
-const tf_machine_type tf_machine_LAG_WINDOW = {"lagged mid",  TF_FEED_SAMPLE, window_size, window_begin, lag_update,
-                                               expire_lag, window_sound};
-const tf_feature_impl tf_feature_MID_RETURN = {TF_FEED_SAMPLE,      NULL,             mid_return_machines,
-                                               mid_return_lookback, mid_return_ready, mid_return_value};
+const tf_machine_type tf_machine_LAG_WINDOW = {"lagged mid", TF_FEED_SAMPLE, window_size, window_begin,
+                                               lag_update,   expire_lag,     window_sound};
+const tf_feature_impl tf_feature_MID_RETURN = {
+    TF_FEED_SAMPLE, NULL, mid_return_machines, mid_return_lookback, mid_return_ready, mid_return_value};
 
 /* --- spread, microprice_deviation, imbalance --- */
 
@@ -207,13 +207,16 @@ static void flow_update(void *state, tf_features *f, const tf_sample *sample) {
     (void)sample;
     if (f->book_events == 1) return;
     const tf_top *was = &f->before, *is = &f->book;
-    const double flow = level_flow(was->bid, was->bid_size, was->ask, was->ask_size, is->bid, is->bid_size, is->ask,
-                                   is->ask_size);
+    const double flow =
+        level_flow(was->bid, was->bid_size, was->ask, was->ask_size, is->bid, is->bid_size, is->ask, is->ask_size);
     push(f, state, f->book_events, flow, 0.5 * (is->bid_size + is->ask_size), 2);
 }
 
 /* param[2]: levels */
-static void deep_flow_reset(void *state, const double *param) { window_begin((char *)state + 64, param); *(double *)state = param[2]; }
+static void deep_flow_reset(void *state, const double *param) {
+    window_begin((char *)state + 64, param);
+    *(double *)state = param[2];
+}
 
 static size_t deep_flow_bytes(const double *param) { return 64 + window_size(param); }
 
@@ -256,7 +259,8 @@ static int flow_ready(const tf_features *f, const tf_column *c) {
 
 static double flow_value(const tf_features *f, const tf_column *c) {
     const double *param = c->spec.param;
-    const tf_window *window = (const tf_window *)(const void *)((const char *)tf_state(f, c, 0) + (param[1] > 1.0 ? 64 : 0));
+    const tf_window *window =
+        (const tf_window *)(const void *)((const char *)tf_state(f, c, 0) + (param[1] > 1.0 ? 64 : 0));
     if (window->count == 0) return 0.0;
     const double flow = dd_value(&window->sum[0]) / param[1];
     if (param[2] == 0.0) return flow;
@@ -264,8 +268,8 @@ static double flow_value(const tf_features *f, const tf_column *c) {
     return depth > 0.0 ? flow / depth : 0.0;
 }
 
-const tf_machine_type tf_machine_FLOW_WINDOW = {"order flow", TF_FEED_BOOK, window_size, window_begin, flow_update,
-                                                expire_two,   window_sound};
+const tf_machine_type tf_machine_FLOW_WINDOW = {"order flow", TF_FEED_BOOK, window_size, window_begin,
+                                                flow_update,  expire_two,   window_sound};
 const tf_machine_type tf_machine_DEEP_FLOW_WINDOW = {"order flow of levels", TF_FEED_DEPTH,    deep_flow_bytes,
                                                      deep_flow_reset,        deep_flow_update, deep_flow_expire,
                                                      deep_flow_sound};
@@ -302,8 +306,8 @@ static double trade_flow_value(const tf_features *f, const tf_column *c) {
 
 const tf_machine_type tf_machine_TRADE_WINDOW = {"signed trades",     TF_FEED_TRADE, window_size, window_begin,
                                                  trade_window_update, expire_two,    window_sound};
-const tf_feature_impl tf_feature_SIGNED_TRADE_FLOW = {TF_FEED_TRADE,       NULL,             trade_flow_machines,
-                                                      trade_flow_lookback, trade_flow_ready, trade_flow_value};
+const tf_feature_impl tf_feature_SIGNED_TRADE_FLOW = {
+    TF_FEED_TRADE, NULL, trade_flow_machines, trade_flow_lookback, trade_flow_ready, trade_flow_value};
 
 /* --- realized_volatility --- */
 
@@ -331,8 +335,8 @@ static double volatility_value(const tf_features *f, const tf_column *c) {
 
 const tf_machine_type tf_machine_VARIANCE_WINDOW = {"squared returns", TF_FEED_SAMPLE, window_size, window_begin,
                                                     variance_update,   expire_one,     window_sound};
-const tf_feature_impl tf_feature_REALIZED_VOLATILITY = {TF_FEED_SAMPLE,      NULL,             volatility_machines,
-                                                        mid_return_lookback, volatility_ready, volatility_value};
+const tf_feature_impl tf_feature_REALIZED_VOLATILITY = {
+    TF_FEED_SAMPLE, NULL, volatility_machines, mid_return_lookback, volatility_ready, volatility_value};
 
 /* --- ema_difference --- */
 
@@ -413,10 +417,10 @@ static double ema_value(const tf_features *f, const tf_column *c) {
     return TF_BPS * tf_log_ratio(fast, slow);
 }
 
-const tf_machine_type tf_machine_EMA_PAIR = {"two moving averages", TF_FEED_SAMPLE, ema_bytes, ema_reset,
-                                             ema_update,            NULL,           ema_sound};
-const tf_feature_impl tf_feature_EMA_DIFFERENCE = {TF_FEED_SAMPLE, ema_check, ema_machines, ema_lookback, ema_ready,
-                                                   ema_value};
+const tf_machine_type tf_machine_EMA_PAIR = {
+    "two moving averages", TF_FEED_SAMPLE, ema_bytes, ema_reset, ema_update, NULL, ema_sound};
+const tf_feature_impl tf_feature_EMA_DIFFERENCE = {TF_FEED_SAMPLE, ema_check, ema_machines,
+                                                   ema_lookback,   ema_ready, ema_value};
 
 /* --- rsi --- */
 
@@ -433,7 +437,9 @@ static size_t wilder_bytes(const double *param) {
     return sizeof(wilder_state);
 }
 
-static void wilder_reset(void *state, const double *param) { *(wilder_state *)state = (wilder_state){.rate = 1.0 / param[0], .period = (uint64_t)param[0]}; }
+static void wilder_reset(void *state, const double *param) {
+    *(wilder_state *)state = (wilder_state){.rate = 1.0 / param[0], .period = (uint64_t)param[0]};
+}
 
 static void wilder_update(void *state, tf_features *f, const tf_sample *sample) {
     (void)f;
@@ -568,5 +574,5 @@ static double intensity_value(const tf_features *f, const tf_column *c) {
 
 const tf_machine_type tf_machine_INTENSITY = {"decaying count", TF_FEED_TRADE, intensity_bytes, intensity_reset,
                                               intensity_update, NULL,          intensity_sound};
-const tf_feature_impl tf_feature_TRADE_INTENSITY = {TF_FEED_TRADE,      NULL,            intensity_machines,
-                                                    intensity_lookback, intensity_ready, intensity_value};
+const tf_feature_impl tf_feature_TRADE_INTENSITY = {
+    TF_FEED_TRADE, NULL, intensity_machines, intensity_lookback, intensity_ready, intensity_value};

@@ -194,7 +194,7 @@ typedef struct lead_state {
     uint32_t lag;
     uint32_t place;
     uint64_t pairs; /* of returns */
-    double past[];  /* lag x (own, leg) */
+    double past[]; /* lag x (own, leg) */
 } lead_state;
 
 static size_t lead_head(const double *param) { return sizeof(lead_state) + (size_t)param[1] * 2 * sizeof(double); }

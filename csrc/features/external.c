@@ -192,8 +192,8 @@ static int news_sound(const void *state, const double *param) {
            s->novelty <= TF_VALUE_MAX && s->count >= 0.0 && s->count <= TF_VALUE_MAX;
 }
 
-const tf_machine_type tf_machine_NEWS_DECAY = {"decayed news", TF_FEED_EXTERNAL, news_bytes, news_reset,
-                                               news_update,    NULL,             news_sound};
+const tf_machine_type tf_machine_NEWS_DECAY = {"decayed news", TF_FEED_EXTERNAL, news_bytes, news_reset, news_update,
+                                               NULL,           news_sound};
 
 static int32_t news_machines(const double *param, tf_machine_ref *out) {
     return one(TF_MACHINE_NEWS_DECAY, param[0], param[1], 0.0, out);
@@ -284,8 +284,8 @@ static int releases_sound(const void *state, const double *param) {
     return s->regime == 0.0 || fabs(s->regime) == 1.0;
 }
 
-const tf_machine_type tf_machine_RELEASES = {"releases",      TF_FEED_EXTERNAL, releases_bytes, releases_reset,
-                                             releases_update, NULL,             releases_sound};
+const tf_machine_type tf_machine_RELEASES = {
+    "releases", TF_FEED_EXTERNAL, releases_bytes, releases_reset, releases_update, NULL, releases_sound};
 
 static int32_t release_machines(const double *param, tf_machine_ref *out) {
     return one(TF_MACHINE_RELEASES, param[0], 0.0, 0.0, out);

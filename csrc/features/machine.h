@@ -25,7 +25,14 @@
 #define TF_COLUMN_MACHINES 3
 #define TF_MAX_SERIES 32
 
-enum tf_feed { TF_FEED_SAMPLE = 0, TF_FEED_BOOK = 1, TF_FEED_DEPTH = 2, TF_FEED_TRADE = 3, TF_FEED_EXTERNAL = 4, TF_FEEDS = 5 };
+enum tf_feed {
+    TF_FEED_SAMPLE = 0,
+    TF_FEED_BOOK = 1,
+    TF_FEED_DEPTH = 2,
+    TF_FEED_TRADE = 3,
+    TF_FEED_EXTERNAL = 4,
+    TF_FEEDS = 5
+};
 
 typedef struct tf_top {
     double bid;
@@ -168,8 +175,9 @@ typedef struct tf_machine_type {
     void (*reset)(void *state, const double *param);
     /* `sample` is that of the machine's clock for TF_FEED_SAMPLE and NULL for the other feeds, which find their event in `f`. */
     void (*update)(void *state, tf_features *f, const tf_sample *sample);
-    void (*expire)(void *state, uint64_t clock);          /* NULL: nothing in it ages; else called when the clock has moved */
-    int (*sound)(const void *state, const double *param); /* 1 if indices are in range and numbers finite: it may come from a file */
+    void (*expire)(void *state, uint64_t clock); /* NULL: nothing in it ages; else called when the clock has moved */
+    int (*sound)(const void *state,
+                 const double *param); /* 1 if indices are in range and numbers finite: it may come from a file */
 } tf_machine_type;
 
 typedef struct tf_machine_ref {
@@ -211,7 +219,8 @@ enum tf_machine_kind {
 #undef TF_MACHINE
 
 /* One implementation per row of the table: `const tf_feature_impl tf_feature_RSI = {...};` in the file of its topic. */
-#define TF_FEATURE(ID, name, unit, needs, p0, p1, p2, p3, lookback, rule, source, text) extern const tf_feature_impl tf_feature_##ID;
+#define TF_FEATURE(ID, name, unit, needs, p0, p1, p2, p3, lookback, rule, source, text)                                \
+    extern const tf_feature_impl tf_feature_##ID;
 #include "features.def"
 #undef TF_FEATURE
 
@@ -230,7 +239,9 @@ static inline const tf_sample *tf_last(const tf_features *f, uint32_t series) {
     return &((const tf_bar_state *)tf_at(f, f->bars_at))[series].last;
 }
 
-static inline const tf_leg *tf_leg_of(const tf_features *f, uint32_t leg) { return (const tf_leg *)tf_at(f, f->legs_at) + leg; }
+static inline const tf_leg *tf_leg_of(const tf_features *f, uint32_t leg) {
+    return (const tf_leg *)tf_at(f, f->legs_at) + leg;
+}
 
 static inline const tf_observation *tf_observation_of(const tf_features *f, uint32_t source) {
     return (const tf_observation *)tf_at(f, f->sources_at) + source;
@@ -267,7 +278,9 @@ static inline double tf_decayed(double x) {
     return x * (low + y * y * high);
 }
 
-static inline double tf_seconds(uint64_t now, uint64_t then) { return now > then ? (double)(now - then) / TF_NS_PER_SECOND : 0.0; }
+static inline double tf_seconds(uint64_t now, uint64_t then) {
+    return now > then ? (double)(now - then) / TF_NS_PER_SECOND : 0.0;
+}
 
 /* (a - b) / (a + b); 0 where nothing is on either side. */
 static inline double tf_share(double a, double b) {

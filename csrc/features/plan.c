@@ -64,7 +64,9 @@ const tf_stage_type *const tf_stages[STAGE_COUNT] = {
 
 int32_t tf_feature_kinds(void) { return KIND_COUNT; }
 
-const tf_feature_info *tf_feature_describe(int32_t kind) { return kind >= 0 && kind < KIND_COUNT ? &TABLE[kind] : NULL; }
+const tf_feature_info *tf_feature_describe(int32_t kind) {
+    return kind >= 0 && kind < KIND_COUNT ? &TABLE[kind] : NULL;
+}
 
 int32_t tf_stage_kinds(void) { return STAGE_COUNT; }
 
@@ -152,7 +154,8 @@ tf_status tf_feature_lookback(const tf_feature_spec *spec, uint64_t *events, uin
     if (status != TF_OK) return status;
     if (spec->kind < KIND_COUNT) tf_impl(spec->kind)->lookback(spec->param, events, nanoseconds);
     else tf_user_lookback(spec->kind, events, nanoseconds);
-    for (uint32_t i = 0; i < spec->stages; i++) *events += tf_stages[spec->stage[i].kind]->lookback(spec->stage[i].param);
+    for (uint32_t i = 0; i < spec->stages; i++)
+        *events += tf_stages[spec->stage[i].kind]->lookback(spec->stage[i].param);
     return TF_OK;
 }
 
@@ -490,7 +493,8 @@ static int readiness_sound(const tf_features *f) {
         if (c->held != 0 ? !((const tf_held *)tf_at(f, c->held))->ready : !tf_impl(c->spec.kind)->ready(f, c)) return 0;
     }
     for (uint32_t i = 0; i < f->waiting; i++) {
-        if (waiting[i] >= (uint32_t)f->width || latched[waiting[i]] || (i > 0 && waiting[i] <= waiting[i - 1])) return 0;
+        if (waiting[i] >= (uint32_t)f->width || latched[waiting[i]] || (i > 0 && waiting[i] <= waiting[i - 1]))
+            return 0;
     }
     return ready + f->waiting == (uint32_t)f->width;
 }
@@ -515,9 +519,11 @@ static int header_sound(const tf_features *f) {
     if (f->book_events > 0 && !top_sound(f->book.bid, f->book.ask, f->book.mid)) return 0;
     if (f->book_events > 1 && !top_sound(f->before.bid, f->before.ask, f->before.mid)) return 0;
     if (!all_finite(&f->book.bid, 5) || !all_finite(&f->before.bid, 5) || !isfinite(f->move_sign)) return 0;
-    if (!isfinite(f->trade.price) || !isfinite(f->trade.size) || f->trade.aggressor < -1 || f->trade.aggressor > 1) return 0;
+    if (!isfinite(f->trade.price) || !isfinite(f->trade.size) || f->trade.aggressor < -1 || f->trade.aggressor > 1)
+        return 0;
     if (!all_finite(f->depth.bid_price, 4 * TF_DEPTH_LEVELS) || f->depth.levels > TF_DEPTH_LEVELS) return 0;
-    if (!all_finite(f->depth_before.bid_price, 4 * TF_DEPTH_LEVELS) || f->depth_before.levels > TF_DEPTH_LEVELS) return 0;
+    if (!all_finite(f->depth_before.bid_price, 4 * TF_DEPTH_LEVELS) || f->depth_before.levels > TF_DEPTH_LEVELS)
+        return 0;
     if (f->external.slot >= (f->sources > 0 ? f->sources : 1)) return 0;
     if (f->clock < f->first) return 0;
     for (uint32_t i = 0; i < f->legs; i++) {
@@ -541,7 +547,8 @@ tf_status tf_features_check(const tf_features *like, const void *memory, size_t 
     const tf_features *f = memory;
     if (memcmp(f, like, offsetof(tf_features, counters)) != 0) return TF_ERR_FORMAT;
     const size_t head = round_up(sizeof(tf_features));
-    if (memcmp((const char *)memory + head, (const char *)like + head, like->plan_end - head) != 0) return TF_ERR_FORMAT;
+    if (memcmp((const char *)memory + head, (const char *)like + head, like->plan_end - head) != 0)
+        return TF_ERR_FORMAT;
     if (!header_sound(f)) return TF_ERR_FORMAT;
     const tf_machine *machines = tf_at(f, f->machines_at);
     for (uint32_t i = 0; i < f->machines; i++) {
@@ -552,9 +559,11 @@ tf_status tf_features_check(const tf_features *like, const void *memory, size_t 
     for (int32_t i = 0; i < f->width; i++) {
         const tf_feature_spec *spec = &columns[i].spec;
         for (uint32_t k = 0; k < spec->stages; k++) {
-            if (!tf_stages[spec->stage[k].kind]->sound(tf_at(f, columns[i].stage[k]), spec->stage[k].param)) return TF_ERR_FORMAT;
+            if (!tf_stages[spec->stage[k].kind]->sound(tf_at(f, columns[i].stage[k]), spec->stage[k].param))
+                return TF_ERR_FORMAT;
         }
-        if (columns[i].held != 0 && !isfinite(((const tf_held *)tf_at(f, columns[i].held))->value)) return TF_ERR_FORMAT;
+        if (columns[i].held != 0 && !isfinite(((const tf_held *)tf_at(f, columns[i].held))->value))
+            return TF_ERR_FORMAT;
     }
     return readiness_sound(f) ? TF_OK : TF_ERR_FORMAT;
 }

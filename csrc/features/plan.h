@@ -32,6 +32,8 @@ void tf_user_lookback(uint32_t kind, uint64_t *samples, uint64_t *nanoseconds);
 void tf_user_step(tf_features *f, const tf_machine *machine, const tf_sample *sample);
 
 /* NULL where there is none. */
-static inline const tf_feature_impl *tf_impl(uint32_t kind) { return kind < tf_kinds ? tf_impls[kind] : tf_user_impl(kind); }
+static inline const tf_feature_impl *tf_impl(uint32_t kind) {
+    return kind < tf_kinds ? tf_impls[kind] : tf_user_impl(kind);
+}
 
 #endif

@@ -12,7 +12,9 @@
 #define DRIFT_FLOOR 0.1
 #define BARS_RATE (2.0 / 21.0) /* expected trades per bar: exponential mean over about 20 bars */
 
-static tf_bar_state *bar_of(const tf_features *f, uint32_t series) { return (tf_bar_state *)tf_at(f, f->bars_at) + series; }
+static tf_bar_state *bar_of(const tf_features *f, uint32_t series) {
+    return (tf_bar_state *)tf_at(f, f->bars_at) + series;
+}
 
 static const tf_series *series_of(const tf_features *f, uint32_t series) {
     return (const tf_series *)tf_at(f, f->series_at) + series;

@@ -40,9 +40,7 @@ typedef struct tf_window {
     tf_entry entry[]; /* capacity */
 } tf_window;
 
-static inline size_t window_bytes(uint32_t capacity) {
-    return sizeof(tf_window) + (size_t)capacity * sizeof(tf_entry);
-}
+static inline size_t window_bytes(uint32_t capacity) { return sizeof(tf_window) + (size_t)capacity * sizeof(tf_entry); }
 
 static inline void dd_add(tf_dd *sum, double x) {
     const double total = sum->high + x;

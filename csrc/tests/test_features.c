@@ -99,7 +99,8 @@ static int32_t all_specs(tf_feature_spec *specs) {
             specs[kind].param[i] = initial(&info->param[i]);
             if (info->param[i].name == NULL) continue;
             if (strcmp(info->param[i].name, "capacity") == 0) specs[kind].param[i] = 64;
-            if (strcmp(info->param[i].name, "horizon") == 0) specs[kind].param[i] = 1e8; /* 64 trades must not fill it */
+            if (strcmp(info->param[i].name, "horizon") == 0)
+                specs[kind].param[i] = 1e8; /* 64 trades must not fill it */
         }
     }
     return kinds;
@@ -107,9 +108,9 @@ static int32_t all_specs(tf_feature_spec *specs) {
 
 /* Every feature again, on another clock and behind a stage each. */
 static int32_t mixed_specs(tf_feature_spec *specs) {
-    static const tf_clock clocks[] = {{TF_CLOCK_TIME, 0, 5e6},   {TF_CLOCK_TIME, 1, 7e6},       {TF_CLOCK_TICKS, 0, 3},
-                                      {TF_CLOCK_TICKS, 1, 2},    {TF_CLOCK_VOLUME, 1, 2},       {TF_CLOCK_NOTIONAL, 1, 1e5},
-                                      {TF_CLOCK_IMBALANCE, 1, 4}, {TF_CLOCK_BARS, 0, 0},        {TF_CLOCK_EVENT, 0, 0}};
+    static const tf_clock clocks[] = {{TF_CLOCK_TIME, 0, 5e6},    {TF_CLOCK_TIME, 1, 7e6}, {TF_CLOCK_TICKS, 0, 3},
+                                      {TF_CLOCK_TICKS, 1, 2},     {TF_CLOCK_VOLUME, 1, 2}, {TF_CLOCK_NOTIONAL, 1, 1e5},
+                                      {TF_CLOCK_IMBALANCE, 1, 4}, {TF_CLOCK_BARS, 0, 0},   {TF_CLOCK_EVENT, 0, 0}};
     const int32_t kinds = all_specs(specs);
     for (int32_t i = 0; i < kinds; i++) {
         specs[i].clock = clocks[(size_t)i % (sizeof clocks / sizeof clocks[0])];
@@ -176,7 +177,10 @@ static void random_event(tf_features *features, uint64_t *time) {
     }
     case 4: {
         const tf_external event = {{hostile(uniform()), hostile(uniform()), hostile(uniform()), hostile(uniform())},
-                                   ts, ts, (uint32_t)(next_random() % 3), 0};
+                                   ts,
+                                   ts,
+                                   (uint32_t)(next_random() % 3),
+                                   0};
         tf_features_on_external(features, &event);
         break;
     }
@@ -206,7 +210,8 @@ static void test_table(void) {
         for (int i = 0; i < TF_FEATURE_PARAMS; i++) spec.param[i] = initial(&info->param[i]);
         uint64_t events, nanoseconds;
         CHECK(tf_feature_lookback(&spec, &events, &nanoseconds) == TF_OK);
-        const int outside = info->param[0].type == TF_PARAM_SOURCE; /* a source that is silent must not hold anything up */
+        const int outside =
+            info->param[0].type == TF_PARAM_SOURCE; /* a source that is silent must not hold anything up */
         CHECK(outside ? events == 0 && nanoseconds == 0 : events >= 1 || nanoseconds > 0);
         for (int i = 0; i < TF_FEATURE_PARAMS; i++) { /* a number that no parameter accepts */
             tf_feature_spec wrong = spec;
@@ -314,10 +319,11 @@ static void test_most_clocks(void) {
     CHECK(tf_features_size(specs, MOST_CLOCKS, &bytes) == TF_ERR_SHAPE);
     specs[MOST_CLOCKS - 1].clock = specs[0].clock; /* a clock that is there already is no other series */
     CHECK(tf_features_size(specs, MOST_CLOCKS, &bytes) == TF_OK);
-    static const tf_clock wrong[] = {{TF_CLOCK_TIME, 0, -1e9}, {TF_CLOCK_TIME, 0, 0.0},    {TF_CLOCK_TICKS, 0, -1.0},
-                                     {TF_CLOCK_TICKS, 2, 5.0}, {TF_CLOCK_VOLUME, 0, 5.0},  {TF_CLOCK_VOLUME, 1, -5.0},
-                                     {TF_CLOCK_EVENT, 0, 1.0}, {TF_CLOCK_BARS, 1, 0.0},    {7, 0, 1.0},
-                                     {TF_CLOCK_TIME, 0, NAN},  {TF_CLOCK_NOTIONAL, 1, INFINITY}};
+    static const tf_clock wrong[] = {
+        {TF_CLOCK_TIME, 0, -1e9}, {TF_CLOCK_TIME, 0, 0.0},         {TF_CLOCK_TICKS, 0, -1.0},
+        {TF_CLOCK_TICKS, 2, 5.0}, {TF_CLOCK_VOLUME, 0, 5.0},       {TF_CLOCK_VOLUME, 1, -5.0},
+        {TF_CLOCK_EVENT, 0, 1.0}, {TF_CLOCK_BARS, 1, 0.0},         {7, 0, 1.0},
+        {TF_CLOCK_TIME, 0, NAN},  {TF_CLOCK_NOTIONAL, 1, INFINITY}};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         specs[0].clock = wrong[i];
         CHECK(tf_features_size(specs, 1, &bytes) == TF_ERR_ARGUMENT);

@@ -19,6 +19,7 @@ NAUTILUS_VERSION = "1.231.0"
 _EXPORTS = {
     "MarketData": "tengri_fast.nautilus.loaders",
     "NeuralRiskGate": "tengri_fast.nautilus.gate",
+    "Observation": "tengri_fast.nautilus.observations",
     "RiskGateConfig": "tengri_fast.nautilus.gate_config",
     "TengriNeuralConfig": "tengri_fast.nautilus.config",
     "TengriNeuralStrategy": "tengri_fast.nautilus.strategy",
@@ -30,6 +31,7 @@ __all__ = [
     "NAUTILUS_VERSION",
     "MarketData",
     "NeuralRiskGate",
+    "Observation",
     "RiskGateConfig",
     "TengriNeuralConfig",
     "TengriNeuralStrategy",
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from tengri_fast.nautilus.gate import NeuralRiskGate
     from tengri_fast.nautilus.gate_config import RiskGateConfig
     from tengri_fast.nautilus.loaders import MarketData
+    from tengri_fast.nautilus.observations import Observation
     from tengri_fast.nautilus.strategy import TengriNeuralStrategy
 
 

@@ -19,6 +19,7 @@ from nautilus_trader.model.instruments import Instrument
 from nautilus_trader.model.objects import Money
 
 from tengri_fast.errors import ConfigurationError
+from tengri_fast.features.names import configured_features
 from tengri_fast.market import QuoteColumns, read_depth, read_quotes, read_trades
 from tengri_fast.market.contracts import InstrumentContract
 from tengri_fast.nautilus.config import TengriNeuralConfig
@@ -145,6 +146,14 @@ def model_of(config: TengriConfig) -> tuple[Path, ModelBundle]:
     wanted, found = (ALIASES.get(name, name) for name in (models[0].type, bundle.spec.type))
     if wanted != found:
         raise config.error("neural.models[0].type", f"must be what {models[0].config} declares ({found}), was {wanted}")
+    listed = config.neural.features.external_data
+    allowed = {source for read in configured_features(external_data=listed) for source in read.sources}
+    for source in bundle.plan.sources:
+        if source not in allowed:
+            raise config.error(
+                "neural.features.external_data",
+                f"must list the source {source!r}, which the model {bundle.spec.id!r} reads, was {list(listed)}",
+            )
     frequency = config.neural.inference.inference_frequency
     if frequency is not None and not (frequency.unit == "tick" and frequency.every == 1):
         raise config.error(

@@ -60,6 +60,15 @@ class TengriNeuralConfig(StrategyConfig, kw_only=True, frozen=True):
         The instrument to trade. Give this, or `instrument_ids`, or both.
     instrument_ids : tuple of InstrumentId or str, optional
         Several instruments; each has its own features, session, policy and position.
+    legs : dict of str to (InstrumentId or str), optional
+        The instrument behind a name in the features that read other instruments (`correlation(other='ETH')`). A name
+        that is an instrument id itself needs no entry. Its quotes are subscribed to; it is not traded.
+    odds : dict of str to (InstrumentId or str), optional
+        By source in the features: the binary option whose quotes are observations of it (`PolymarketOdds`).
+    external_client : str, optional
+        Client that is asked for observations of external sources; without it, what is published on the bus is taken.
+    feature_store : str, optional
+        Strategies of one node that name the same store share the features of equal plans on equal instruments.
     bar_types : tuple of BarType or str, optional
         The bars that feed the model, one per instrument at most. Needed only by a model that reads bars.
     book : str, default "depth10"
@@ -108,6 +117,10 @@ class TengriNeuralConfig(StrategyConfig, kw_only=True, frozen=True):
     model: str
     instrument_id: InstrumentId | None = None
     instrument_ids: tuple[InstrumentId, ...] = ()
+    legs: dict[str, InstrumentId] = msgspec.field(default_factory=dict)
+    odds: dict[str, InstrumentId] = msgspec.field(default_factory=dict)
+    external_client: str | None = None
+    feature_store: str | None = None
     bar_types: tuple[BarType, ...] = ()
     book: str = "depth10"
     book_type: str = "L2_MBP"
@@ -135,6 +148,12 @@ class TengriNeuralConfig(StrategyConfig, kw_only=True, frozen=True):
         if first:
             self._set("instrument_id", first[0])
         self._set("instrument_ids", tuple(dict.fromkeys(first + others)))
+        for field in ("legs", "odds"):
+            named = getattr(self, field)
+            self._set(field, {str(name): _instrument_id(value, f"{field}[{name!r}]") for name, value in named.items()})
+        for field in ("external_client", "feature_store"):
+            if getattr(self, field) == "":
+                raise ConfigurationError(f"`{field}` must be a name or None, was empty")
         self._set("bar_types", tuple(_bar_type(value) for value in self.bar_types))
         for bar_type in self.bar_types:
             if bar_type.instrument_id not in self.instrument_ids:

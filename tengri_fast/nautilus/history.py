@@ -54,7 +54,13 @@ class HistoryRequest:
         """Whether the answer is still to come."""
         return self._waiting
 
-    def ask(self, instruments: Sequence[InstrumentId], kinds: Sequence[str], bar_types: Sequence[BarType]) -> None:
+    def ask(
+        self,
+        instruments: Sequence[InstrumentId],
+        kinds: Sequence[str],
+        bar_types: Sequence[BarType],
+        quoted: Sequence[InstrumentId] = (),
+    ) -> None:
         """Send the requests.
 
         Parameters
@@ -64,6 +70,8 @@ class HistoryRequest:
             What to ask for, for each instrument.
         bar_types : sequence of BarType
             Bars to ask for.
+        quoted : sequence of InstrumentId
+            Further instruments, of which quotes are asked for.
         """
         strategy = self._strategy
         now = strategy.clock.timestamp_ns()
@@ -80,6 +88,7 @@ class HistoryRequest:
         strategy.clock.set_time_alert_ns(_TIMER, now + self._timeout_ns, self._late)
         ids = [getattr(strategy, methods[kind])(name, **common) for kind in kinds for name in instruments]
         ids += [strategy.request_bars(bar_type, **common) for bar_type in bar_types]
+        ids += [strategy.request_quote_ticks(name, **common) for name in quoted]
         strategy.request_join(
             tuple(ids),
             start=start,

@@ -4,8 +4,9 @@ from nautilus_trader.core.message cimport Event
 from nautilus_trader.model.identifiers cimport InstrumentId
 from nautilus_trader.trading.strategy cimport Strategy
 
-from tengri_fast.market.events cimport tf_depth10
+from tengri_fast.market.events cimport tf_quote
 from tengri_fast.market.reader cimport TickReader
+from tengri_fast.nautilus.delta_books cimport DeltaBooks
 from tengri_fast.runtime.engine cimport NeuralSignal, TengriNeuralEngine, tf_signal
 
 
@@ -27,7 +28,9 @@ cdef class TengriNeuralStrategy(Strategy):
     cdef list _policies             # DecisionPolicy by slot, filled at start
     cdef list _quantities           # Quantity by slot, filled at start when a trade size is configured
     cdef dict _bar_types            # slot -> BarType
-    cdef dict _books                # InstrumentId -> OrderBook, for deltas without a managed book
+    cdef DeltaBooks _books          # by slot, for depth from deltas
+    cdef object _around             # Surroundings: legs and external sources
+    cdef object _history            # the HistoryRequest of this start, None when none was made
     cdef dict _flights              # ClientOrderId -> slot
     cdef dict _holdings             # slot -> {PositionId: signed quantity}
     cdef uint32_t _needs            # bit per kind of event that the model reads
@@ -43,6 +46,7 @@ cdef class TengriNeuralStrategy(Strategy):
     cpdef bint order_in_flight(self, InstrumentId instrument_id)
     cpdef void track_order(self, order)
     cpdef void refresh_handlers(self)
+    cdef void _take_odds(self, const tf_quote *event, bint emit)
     cdef bint _listens(self, bint historical) noexcept
     cdef int _index(self, InstrumentId instrument_id) except -2
     cdef uint32_t _slot_by_id(self, InstrumentId instrument_id) except? 0xFFFFFFFF
@@ -52,4 +56,3 @@ cdef class TengriNeuralStrategy(Strategy):
     cdef int _track(self, Event event) except -2
     cdef void _settle(self, uint32_t slot)
     cdef void _hold(self, uint32_t slot, object position_id, double signed_quantity)
-    cdef bint _read_book(self, deltas, bint historical, tf_depth10 *out)

@@ -21,22 +21,24 @@ every tick is not asked on every tick.
 from libc.math cimport fabs
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memset
 
 import hashlib
 import struct
 
 import numpy as np
 
-from nautilus_trader.model.book import OrderBook
 from nautilus_trader.model.enums import BookType
 
 from tengri_fast.errors import ConfigurationError, ModelLoadingError
+from tengri_fast.features.store import FeatureStore
 from tengri_fast.nautilus.config import TengriNeuralConfig, duration_ns
+from tengri_fast.nautilus.history import HistoryRequest
+from tengri_fast.nautilus.surroundings import Surroundings
 from tengri_fast.runtime.model_spec import load_bundle
 
 from nautilus_trader.common.actor cimport Actor
 from nautilus_trader.common.component cimport Component
+from nautilus_trader.core.data cimport Data
 from nautilus_trader.core.message cimport Event
 from nautilus_trader.core.rust.common cimport ComponentState
 from nautilus_trader.core.rust.model cimport OrderSide
@@ -55,8 +57,9 @@ from nautilus_trader.model.orders.base cimport Order
 from nautilus_trader.model.position cimport Position
 from nautilus_trader.trading.strategy cimport Strategy
 
-from tengri_fast.market.events cimport TF_DEPTH_LEVELS, TF_SLOT_UNKNOWN, tf_bar, tf_depth10, tf_quote, tf_trade
+from tengri_fast.market.events cimport TF_SLOT_UNKNOWN, tf_bar, tf_depth10, tf_quote, tf_trade
 from tengri_fast.market.reader cimport TickReader
+from tengri_fast.nautilus.delta_books cimport DeltaBooks
 from tengri_fast.runtime.engine cimport NeuralSignal, TengriNeuralEngine, tf_signal
 from tengri_fast.runtime.policy cimport Action, DecisionPolicy
 
@@ -67,6 +70,9 @@ cdef enum:
     DEPTH = 8
     DELTAS = 16
     HISTORICAL = 32
+    LEGS = 64
+    ODDS = 128
+    SOURCES = 256
 
 STATE_KEY = "tengri_state_v1"
 ENTRY_TAG = "TENGRI_ENTRY"
@@ -96,6 +102,8 @@ cdef class TengriNeuralStrategy(Strategy):
         What to trade, with which model and policy.
     bundle : ModelBundle, optional
         An already loaded model; by default ``config.model`` is loaded. Several strategies may share one.
+    store : FeatureStore, optional
+        Where features are shared with other strategies of the same node; by default that of ``config.feature_store``.
 
     Raises
     ------
@@ -111,18 +119,17 @@ cdef class TengriNeuralStrategy(Strategy):
 
     A subclass that overrides ``on_start``, ``on_stop``, ``on_resume``, ``on_save`` or ``on_load`` calls ``super()``.
 
-    A model that reads depth takes it from ``OrderBookDepth10`` or, with ``book = "deltas"``, from order book deltas by
-    this rule: if the cache holds a managed book of the instrument, it already contains the deltas, and its best ten
-    levels become the depth event; otherwise, and for historical deltas, which no managed book contains, a private book
-    of the strategy applies them first. This route builds Nautilus level objects and costs microseconds.
-
+    A model that reads depth takes it from ``OrderBookDepth10`` or, with ``book = "deltas"``, from order book deltas.
+    They go into books of our own, which begin where the managed book of the cache stands; historical deltas, which no
+    managed book contains, have books apart. The best ten levels become the depth event when a list of deltas ends an
+    event (its last change has flag 128), and after every list of a feed that never sets that flag.
     """
 
     def __cinit__(self, *args, **kwargs):
         self._desks = NULL
         self._records = NULL
 
-    def __init__(self, config, bundle=None):
+    def __init__(self, config, bundle=None, store=None):
         if not isinstance(config, TengriNeuralConfig):
             raise ConfigurationError(f"`config` must be a TengriNeuralConfig, was {type(config).__name__}")
         super().__init__(config)
@@ -133,15 +140,22 @@ cdef class TengriNeuralStrategy(Strategy):
         self._desks = <tf_desk *>calloc(self._desk_count, sizeof(tf_desk))
         if self._desks == NULL:
             raise MemoryError("no memory for the strategy's instruments")
-        self.engine = TengriNeuralEngine(self.bundle, self._desk_count)
+        if store is None and config.feature_store is not None:
+            store = FeatureStore.named(config.feature_store)
+        self.engine = TengriNeuralEngine(self.bundle, self._desk_count, store)
         self.engine.stamp = config.stamp_latency
         # A reader of its own, so that its slots are the engine's.
         self._reader = TickReader()
         self._from_deltas = config.book == "deltas"
+        self._around = Surroundings(config, self.bundle.plan)
         self._needs = _needed_events(self.bundle)
+        for bit, reads in ((LEGS, self._around.reads_legs), (ODDS, self._around.reads_odds),
+                           (SOURCES, self._around.reads_sources)):
+            if reads:
+                self._needs |= <uint32_t>bit
         self._policies = []
         self._quantities = []
-        self._books = {}
+        self._books = DeltaBooks(self._desk_count, config.book_type)
         self._flights = {}
         self._holdings = {}
         self._bar_types = {}
@@ -150,13 +164,14 @@ cdef class TengriNeuralStrategy(Strategy):
         for i in range(self._desk_count):
             instrument_id = self._instrument_ids[i]
             self._reader.slots.register(instrument_id.value)
-            self.engine.add_instrument(instrument_id.value, warm_up_ns)
+            self.engine.add_instrument(instrument_id.value, warm_up_ns, self._around.names)
             self._holdings[i] = {}
             if self._needs & BARS:
                 if instrument_id not in bar_types:
                     raise ConfigurationError(f"`bar_types` must name the bars of {instrument_id}, which the model "
                                              f"{self.bundle.spec.id!r} reads, was {list(map(str, bar_types.values()))}")
                 self._bar_types[i] = bar_types[instrument_id]
+        self._around.register(self.engine, self._reader.slots)
         if config.record_signals:
             self._record_room = FIRST_ROOM
             self._records = <tf_signal *>malloc(self._record_room * sizeof(tf_signal))
@@ -273,6 +288,34 @@ cdef class TengriNeuralStrategy(Strategy):
             raise ConfigurationError("`policy` exists from the start of the strategy on, which has not started")
         return self._policies[slot]
 
+    def depth_book(self, InstrumentId instrument_id):
+        """A copy of the book (``OrderBookL2``) that live deltas made, with its counters; None before the first."""
+        return self._books.book(self._slot_by_id(instrument_id))
+
+    def feed_external(self, source, values, ts_event):
+        """Give the model an observation from outside the market.
+
+        Parameters
+        ----------
+        source : str
+            One of the sources that the model reads.
+        values : sequence of float
+            1 to 4 numbers, whose meaning is the source's own business.
+        ts_event : int
+            Time of its publication, UTC nanoseconds; not after now.
+
+        Returns
+        -------
+        int
+            For how many instruments the features accepted it.
+
+        Raises
+        ------
+        FeatureExtractionError
+            If the model reads no such source, or it is not published yet.
+        """
+        return self._around.feed(self, source, values, ts_event)
+
     def signals(self):
         """What was recorded with ``record_signals``, oldest first.
 
@@ -316,17 +359,21 @@ cdef class TengriNeuralStrategy(Strategy):
     cpdef void _start(self):
         # Here and not in on_start, so that a subclass that forgets super().on_start() is not half set up.
         self._prepare_desks()
+        self._around.prepare(self, [(name.value, self._kinds(i)) for i, name in enumerate(self._instrument_ids)])
+        self._books.begin_again()
         self.refresh_handlers()
         Strategy._start(self)
 
     cpdef void _resume(self):
         self._prepare_desks()
+        self._books.begin_again()
         self.refresh_handlers()
         Strategy._resume(self)
 
     cpdef void _reset(self):
         cdef uint32_t i
         self.engine.reset()
+        self._around.reset()
         for policy in self._policies:
             policy.reset()
         for i in range(self._desk_count):
@@ -336,13 +383,27 @@ cdef class TengriNeuralStrategy(Strategy):
             self._desks[i].quiet_until = 0
             self._holdings[i] = {}
         self._flights.clear()
-        self._books.clear()
+        self._books.reset()
         self._record_count = 0
         Strategy._reset(self)
 
+    cpdef void _dispose(self):
+        self.engine.leave_store()
+        Strategy._dispose(self)
+
     cpdef void on_start(self):
-        """Subscribe to the events that the model reads."""
-        self._subscribe_all()
+        """Ask for history when it is configured, then subscribe to the events that the model reads."""
+        depth_ns = duration_ns(self.config.history, "history")
+        if depth_ns == 0:
+            self._subscribe_all()
+            return
+        self._history = HistoryRequest(self, depth_ns, duration_ns(self.config.history_timeout, "history_timeout"),
+                                       self.config.history_client, self._subscribe_all)
+        depth = "deltas" if self._from_deltas else "depth"
+        bits = (("trades", TRADES), ("quotes", QUOTES), (depth, DEPTH))
+        kinds = [name for name, bit in bits if self._needs & <uint32_t>bit]
+        self._history.ask(self._instrument_ids, kinds, list(self._bar_types.values()),
+                          self._around.others(self._quoted()))
 
     cpdef void on_resume(self):
         """Subscribe again after a stop."""
@@ -354,6 +415,8 @@ cdef class TengriNeuralStrategy(Strategy):
         An entry that fills after the stop is closed when its fill arrives.
         """
         cdef uint32_t i
+        if self._history is not None:
+            self._history.stop()
         for i in range(self._desk_count):
             (<object>self).cancel_all_orders(self._instrument_ids[i])
             self._settle(i)
@@ -407,11 +470,16 @@ cdef class TengriNeuralStrategy(Strategy):
         cdef uint32_t slot = TF_SLOT_UNKNOWN
         cdef bint made = False
         cdef tf_signal signal
-        if tick is not None and self._needs & QUOTES and self._listens(historical):
+        if tick is not None and self._needs & (QUOTES | LEGS | ODDS) and self._listens(historical):
             self.engine.begin()
             self._reader.read_quote(tick, &event)
             slot = event.slot
-            made = self.engine.on_quote(&event, not historical)
+            if self._needs & QUOTES:
+                made = self.engine.on_quote(&event, not historical)
+            else:
+                self.engine.on_leg(&event, not historical)
+            if self._needs & ODDS:
+                self._take_odds(&event, not historical)
         if self._ordinary & (HISTORICAL if historical else QUOTES) or self._indicators_for_quotes or tick is None:
             if made:
                 # The handler may ask for history, which steps the engine again.
@@ -501,11 +569,13 @@ cdef class TengriNeuralStrategy(Strategy):
         cdef tf_depth10 event
         cdef uint32_t slot = TF_SLOT_UNKNOWN
         cdef bint made = False
+        cdef int index
         cdef tf_signal signal
         if (deltas is not None and self._needs & DEPTH and self._from_deltas and self._listens(historical)
                 and isinstance(deltas, OrderBookDeltas)):
             self.engine.begin()
-            if self._read_book(deltas, historical, &event):
+            index = self._index(deltas.instrument_id)
+            if index >= 0 and self._books.read(deltas, <uint32_t>index, historical, self.cache, self._log, &event):
                 slot = event.slot
                 made = self.engine.on_depth(&event, not historical)
         if self._ordinary & (HISTORICAL if historical else DELTAS) or deltas is None:
@@ -518,6 +588,21 @@ cdef class TengriNeuralStrategy(Strategy):
         if slot != TF_SLOT_UNKNOWN:
             self._answer(slot, made)
 
+    cpdef void handle_data(self, Data data):
+        """Handle custom data (system method, not intended to be called by user code).
+
+        Observations of the model's sources feed it; then the ordinary route follows.
+        """
+        if self._needs & SOURCES and data is not None and self._listens(False):
+            self._around.take_data(self.engine, data, True)
+        Actor.handle_data(self, data)
+
+    cpdef void handle_historical_data(self, data):
+        """Handle past custom data (system method, not intended to be called by user code); see ``handle_data``."""
+        if self._needs & SOURCES and data is not None and self._listens(True):
+            self._around.take_data(self.engine, data, False)
+        Actor.handle_historical_data(self, data)
+
     cpdef void handle_event(self, Event event):
         """Handle an event (system method, not intended to be called by user code).
 
@@ -529,6 +614,11 @@ cdef class TengriNeuralStrategy(Strategy):
             self._settle(<uint32_t>slot)
 
     # ---- inside --------------------------------------------------------------------------------------------------
+
+    cdef void _take_odds(self, const tf_quote *event, bint emit):
+        # Apart, so that the handler of quotes stays small for those who have none.
+        self._around.take_quote(self.engine, event.slot, event.bid_price, event.ask_price, event.ts_event,
+                                event.ts_init, emit)
 
     cdef bint _listens(self, bint historical) noexcept:
         cdef int state = self._fsm.state
@@ -694,6 +784,16 @@ cdef class TengriNeuralStrategy(Strategy):
             ))
         return made
 
+    def _kinds(self, i):
+        """The kinds of events that an instrument is fed, as texts."""
+        depth = f"deltas {self.config.book_type}" if self._from_deltas else "depth10"
+        bits = (("trades", TRADES), ("quotes", QUOTES), (depth, DEPTH), (str(self._bar_types.get(i, "")), BARS))
+        return [name for name, bit in bits if self._needs & <uint32_t>bit]
+
+    def _quoted(self):
+        """The instruments whose quotes are asked for in any case."""
+        return self._instrument_ids if self._needs & QUOTES else ()
+
     def _subscribe_all(self):
         actor = <object>self
         cdef uint32_t i
@@ -710,9 +810,11 @@ cdef class TengriNeuralStrategy(Strategy):
                 actor.subscribe_order_book_deltas(instrument_id, book_type=BookType[self.config.book_type])
             elif self._needs & DEPTH:
                 actor.subscribe_order_book_depth(instrument_id, managed=False)
+        self._around.subscribe(actor, self._quoted())
 
     def _unsubscribe_all(self):
         actor = <object>self
+        self._around.unsubscribe(actor)
         cdef uint32_t i
         for i in range(self._desk_count):
             instrument_id = self._instrument_ids[i]
@@ -726,35 +828,6 @@ cdef class TengriNeuralStrategy(Strategy):
                 actor.unsubscribe_order_book_deltas(instrument_id)
             elif self._needs & DEPTH:
                 actor.unsubscribe_order_book_depth(instrument_id)
-
-    cdef bint _read_book(self, deltas, bint historical, tf_depth10 *out):
-        """Fill `out` from the book that holds the deltas; False when the instrument is not ours."""
-        cdef uint32_t i
-        instrument_id = deltas.instrument_id
-        cdef int slot = self._index(instrument_id)
-        if slot < 0:
-            return False
-        book = None if historical else (<object>self.cache).order_book(instrument_id)
-        if book is None:
-            book = self._books.get(instrument_id)
-            if book is None:
-                book = OrderBook(instrument_id, BookType[self.config.book_type])
-                self._books[instrument_id] = book
-            book.apply_deltas(deltas)
-        memset(out, 0, sizeof(tf_depth10))
-        bids = book.bids()[:TF_DEPTH_LEVELS]
-        asks = book.asks()[:TF_DEPTH_LEVELS]
-        for i, level in enumerate(bids):
-            out.bid_price[i] = level.price.as_double()
-            out.bid_size[i] = level.size()
-        for i, level in enumerate(asks):
-            out.ask_price[i] = level.price.as_double()
-            out.ask_size[i] = level.size()
-        out.levels = <uint32_t>max(len(bids), len(asks))
-        out.ts_event = deltas.ts_event
-        out.ts_init = deltas.ts_init
-        out.slot = <uint32_t>slot
-        return True
 
 
 def _needed_events(bundle):

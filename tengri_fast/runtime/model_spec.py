@@ -379,9 +379,9 @@ def load_bundle(path: str | Path) -> ModelBundle:
     Raises
     ------
     ModelLoadingError
-        When any file is missing, damaged or changed (SHA-256), a size does not fit, a feature is unknown, the
-        declared type or precision is not what the artefact holds, or the golden outputs are missed. Nothing is
-        half-loaded.
+        When any file is missing, damaged or changed (SHA-256), a size does not fit, a feature is unknown or a raw
+        level of a price, the declared type or precision is not what the artefact holds, or the golden outputs are
+        missed. Nothing is half-loaded.
     """
     from tengri_fast.features import FeaturePlan, parse_spec
 
@@ -419,6 +419,15 @@ def load_bundle(path: str | Path) -> ModelBundle:
         )
     except FeatureExtractionError as error:
         raise _fail(path, f"`inputs.features`: {error}") from None
+    for read in plan.specs:
+        if read.is_price:
+            # The rule of a difference of prices names its relative form; a level has the stage.
+            way = f"write `{read} | to_mid`, basis points from the mid"
+            raise _fail(
+                path,
+                "`inputs.features` must be free of raw prices, for which float32 has too few digits, had "
+                f"`{read}`: {way if read.info.unit == 'price' else read.info.rule}",
+            )
     if plan.width != width:
         raise _fail(path, f"`inputs.features` must give one column each, gave {plan.width} for {width}")
     x, y = _read_golden(spec, path, width, model.output_size)

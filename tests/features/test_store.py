@@ -229,7 +229,10 @@ def test_legs_and_sources_are_shared_too():
             target.update_quote(own, own + 0.1, 1.0, 2.0, ts)
         np.testing.assert_array_equal(handles[i % 2].row, state.row())
     assert handles[0].counters == state.counters
-    for call in (lambda: handles[0].update_leg("Y", 1.0, 2.0, START), lambda: handles[0].update_external("odd", [1.0], 1)):
+    for call in (
+        lambda: handles[0].update_leg("Y", 1.0, 2.0, START),
+        lambda: handles[0].update_external("odd", [1.0], 1),
+    ):
         with pytest.raises(FeatureExtractionError, match="`name` must be one of"):
             call()
 
@@ -259,3 +262,5 @@ def test_names_and_pickling():
             pickle.dumps(thing)
     with pytest.raises(FeatureExtractionError, match="must be a text"):
         FeatureStore.named("")
+    with pytest.raises(FeatureExtractionError, match="`gap_ns` must be from 0"):
+        store.acquire("A", PLAN, gap_ns=-1)

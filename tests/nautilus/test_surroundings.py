@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support import sample_data
+from support import REPOSITORY, sample_data
 
 pytest.importorskip("nautilus_trader", reason="nautilus_trader is not installed")
 
 from model_on_disk import write_model
-from nautilus_trader.model.data import CustomData, DataType, QuoteTick
+from nautilus_trader.model.data import CustomData, DataType, OrderBookDepth10, QuoteTick, TradeTick
 from nautilus_trader.model.identifiers import ClientId
 from nautilus_trader.model.objects import Price, Quantity
-from neural_scene import INSTRUMENT, OTHER_INSTRUMENT, START, backtest, market, quote, register, run
+from nautilus_trader.persistence.catalog import ParquetDataCatalog
+from neural_scene import INSTRUMENT, OTHER_INSTRUMENT, START, backtest, depth, market, quote, register, run
 
 from tengri_fast.errors import ConfigurationError, DataConversionError, FeatureExtractionError
 from tengri_fast.features.external import PolymarketOdds
 from tengri_fast.features.store import FeatureStore
-from tengri_fast.market import ExternalColumns, QuoteColumns, read_quotes, read_trades
+from tengri_fast.market import DepthColumns, ExternalColumns, QuoteColumns, read_quotes, read_trades
 from tengri_fast.market.contracts import contract
 from tengri_fast.nautilus import TengriNeuralConfig, TengriNeuralStrategy
+from tengri_fast.nautilus.backtest_config import model_of
 from tengri_fast.nautilus.loaders import MarketData, instrument_from_contract
 from tengri_fast.nautilus.observations import Observation, observations_of
+from tengri_fast.runtime.config import load_config
 from tengri_fast.runtime.model_spec import load_bundle
 
 LEG = str(OTHER_INSTRUMENT.id)
@@ -39,7 +43,7 @@ FEATURES = (
     "odds_probability(source='odds')",
     "odds_change(source='odds', window='5s')",
     "external_available(source='odds')",
-    "external_available(source='never seen')",
+    "external_available(source='unseen')",
 )
 SIGNAL_COLUMNS = ("ts_event", "mid", "spread", "p_down", "p_flat", "p_up", "value", "confidence", "sequence", "slot")
 
@@ -109,8 +113,8 @@ def test_a_backtest_equals_research_to_the_bit(bundle: Any) -> None:
     odds = odds_columns(start, end, 200, 300_000_000)
     instrument = instrument_from_contract(contract("binance_usdm_btcusdt"))
     strategy = Keeper(config(instrument_id=instrument.id), bundle)
-    engine = backtest([], strategy, instruments=(instrument, OTHER_INSTRUMENT))
-    engine.add_data(list(MarketData(instrument, quotes, trades).objects()))
+    own = list(MarketData(instrument, quotes, trades).objects())
+    engine = backtest(own, strategy, instruments=(instrument, OTHER_INSTRUMENT))
     engine.add_data(ticks)
     engine.add_data(list(observations_of("odds", odds)), client_id=EXTERNAL)
     run(engine)
@@ -169,7 +173,7 @@ def test_strategies_of_one_store_share_and_signal_as_alone(bundle: Any, tmp_path
         assert strategy.engine.counters(0)["accepted"] == accepted
     memory = store.memory
     assert (memory.states, memory.handles) == (1, 3)
-    assert strategies[1].engine.nbytes_held < own_bytes - bundle.plan.nbytes + 500
+    assert strategies[1].engine.nbytes_held < own_bytes - bundle.plan.nbytes + 8_000 < own_bytes / 4
     shared = strategies[0].engine.shared(0)
     assert shared.rows_computed <= len(expected[0]["ts_event"]) + 100
     assert "3 handle(s)" in store.explain()
@@ -253,6 +257,53 @@ def test_history_with_a_store_warms_each_session_and_is_kept_once(bundle: Any) -
     assert_same(alone.signals(), second.signals())
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_history_from_a_catalog_has_the_legs_in_it(bundle: Any, tmp_path: Path, shared: bool) -> None:
+    own, ticks, _ = small_market()
+    events = sorted([*own, *ticks], key=lambda event: event.ts_init)
+    turn = events[len(events) // 2].ts_init
+    past = [event for event in events if event.ts_init < turn]
+    catalog = ParquetDataCatalog(str(tmp_path / "catalog"))
+    catalog.write_data([INSTRUMENT, OTHER_INSTRUMENT])
+    for instrument in (INSTRUMENT, OTHER_INSTRUMENT):
+        for kind in (QuoteTick, TradeTick):
+            mine = [e for e in past if isinstance(e, kind) and e.instrument_id == instrument.id]
+            if mine:
+                catalog.write_data(mine)
+    whole = Keeper(config(), bundle)
+    engine = backtest(events, whole, instruments=(INSTRUMENT, OTHER_INSTRUMENT))
+    run(engine)
+    engine.dispose()
+    store = FeatureStore() if shared else None
+    warmed = [Keeper(config(f"00{i}", history="1d"), bundle, store) for i in range(2)]
+    later = [event for event in events if event.ts_init >= turn]
+    engine = backtest(later, *warmed, instruments=(INSTRUMENT, OTHER_INSTRUMENT), catalog=tmp_path / "catalog")
+    run(engine)
+    engine.dispose()
+    expected = whole.signals()
+    live = expected["ts_event"] >= turn
+    for strategy in warmed:
+        got = strategy.signals()
+        assert len(got["ts_event"]) == live.sum() > 100
+        for name in ("ts_event", "mid", "p_down", "p_flat", "p_up", "value"):
+            np.testing.assert_array_equal(got[name], expected[name][live], err_msg=name)
+
+
+def test_a_model_gets_the_sources_that_the_configuration_allows(bundle: Any) -> None:
+    folder = bundle.path.parent
+    text = (REPOSITORY / "examples" / "demo_btcusdt.toml").read_text(encoding="utf-8")
+    assert "neural.features" not in text
+    changes = [f'neural.models[0].config="{folder}"', 'neural.models[0].type="LSTM"']
+    with pytest.raises(
+        ConfigurationError, match=r"neural.features.external_data.*must list the source 'odds', which the model 'tiny'"
+    ):
+        model_of(load_config(REPOSITORY / "examples" / "demo_btcusdt.toml", changes))
+    listed = """["odds_probability(source='odds')", "external_available(source='unseen')"]"""
+    changes.append(f"neural.features.external_data={listed}")
+    _, found = model_of(load_config(REPOSITORY / "examples" / "demo_btcusdt.toml", changes))
+    assert found.plan.sources == ("odds", "unseen")
+
+
 def test_legs_may_have_short_names_and_be_traded_too(tmp_path: Any) -> None:
     bundle = load_bundle(write_model(tmp_path, ("imbalance()", "leg_return(other='ETH', lag=1)")))
     own, ticks, _ = small_market(20)
@@ -274,9 +325,9 @@ def test_wrong_surroundings_are_refused_by_name(bundle: Any, tmp_path: Any) -> N
     short = load_bundle(write_model(tmp_path, ("imbalance()", "leg_return(other='ETH', lag=1)")))
     with pytest.raises(ConfigurationError, match="which instrument 'ETH' is"):
         Keeper(config(), short)
-    with pytest.raises(ConfigurationError, match="`legs` must name what the model reads .*named 'DOGE'"):
+    with pytest.raises(ConfigurationError, match=r"`legs` must name what the model reads .*named 'DOGE'"):
         Keeper(config(legs={"DOGE": LEG}), bundle)
-    with pytest.raises(ConfigurationError, match="`odds` must name what the model reads .*named 'news'"):
+    with pytest.raises(ConfigurationError, match=r"`odds` must name what the model reads .*named 'news'"):
         Keeper(config(odds={"news": LEG}), bundle)
     with pytest.raises(ConfigurationError, match=r"`legs\['ETH'\]` must look like"):
         config(legs={"ETH": "ETHUSDT"})
@@ -296,7 +347,7 @@ def test_observations_exist_from_their_publication(bundle: Any) -> None:
     strategy.clock.set_time(now)
     with pytest.raises(FeatureExtractionError, match="must not be after now"):
         strategy.feed_external("odds", (0.2, 0.4), now + 1)
-    with pytest.raises(FeatureExtractionError, match="`source` must be one of odds, never seen"):
+    with pytest.raises(FeatureExtractionError, match="`source` must be one of odds, unseen"):
         strategy.feed_external("news", (0.2,), now)
     with pytest.raises(FeatureExtractionError, match="1 to 4"):
         strategy.feed_external("odds", (), now)
@@ -319,20 +370,59 @@ def test_observations_exist_from_their_publication(bundle: Any) -> None:
         Observation.of("odds", (0.1,), 10, 9)
 
 
+def test_observations_on_the_bus_are_taken_once_after_every_start(bundle: Any) -> None:
+    strategy = by_hand(bundle)
+    topic = f"data.{DataType(Observation).topic}"
+    strategy.start()
+    for number in range(3):
+        strategy.msgbus.publish(topic, Observation.of("odds", (0.1, 0.2), START + number))
+        strategy.stop()
+        strategy.msgbus.publish(topic, Observation.of("odds", (0.1, 0.2), START + number))
+        strategy.resume()
+    assert strategy.engine.counters(0)["accepted"] == 3
+    assert len(strategy.heard) == 3
+
+
+def test_a_model_of_the_book_follows_legs_by_their_quotes(tmp_path: Path) -> None:
+    """On the depth clock quotes of the instrument itself are not fed; those of the leg are."""
+    features = ("imbalance()", f"leg_return(other='{LEG}', lag=1)")
+    bundle = load_bundle(write_model(tmp_path, features, clock="depth"))
+    strategy = by_hand(bundle)
+    strategy.start()
+    rng = np.random.default_rng(6)
+    ticks, leg = leg_quotes(START, START + 60 * 10**9, 300)
+    prices = 50_000.0 + np.cumsum(rng.integers(-3, 4, 300))
+    books = [depth(price, START + i * 200_000_000) for i, price in enumerate(prices)]
+    for event in sorted([*books, *ticks, *market(100)], key=lambda event: event.ts_init):
+        if isinstance(event, OrderBookDepth10):
+            strategy.handle_order_book_depth(event)
+        else:
+            hand_over(strategy, event)
+    size = np.tile([1.0, 2.0, 3.0], (300, 1))
+    ts = np.array([book.ts_init for book in books], np.uint64)
+    bid, ask = (np.array([[order.price.as_double() for order in side[:3]] for side in sides])
+                for sides in ([book.bids for book in books], [book.asks for book in books]))  # fmt: skip
+    columns = DepthColumns(ts, ts, bid, ask, size, size)
+    research = bundle.plan.compute(depth=columns, clock="depth", legs={LEG: leg})
+    np.testing.assert_array_equal(np.array(strategy.rows), research.values[research.ready])
+    assert research.values[:, 1].std() > 0
+
+
 def test_quotes_of_a_binary_option_are_odds(tmp_path: Any) -> None:
     bundle = load_bundle(write_model(tmp_path, ("imbalance()", "odds_probability(source='odds')")))
     strategy = by_hand(bundle, odds={"odds": LEG})
     strategy.start()
     rng = np.random.default_rng(4)
-    own, columns = market(200), []
+    own, columns, ticks = market(200), [], []
     for event in own:
-        hand_over(strategy, event)
         ts = event.ts_init + int(rng.integers(1, 50_000_000))
         bid = round(0.01 + 0.9 * rng.random(), 2)
         ask = round(bid + 0.1 * rng.random() - 0.01, 2)  # now and then crossed
-        hand_over(strategy, quote(bid, max(ask, 0.01), ts, instrument=OTHER_INSTRUMENT))
+        ticks.append(quote(bid, max(ask, 0.01), ts, instrument=OTHER_INSTRUMENT))
         columns.append((ts, bid, max(ask, 0.01)))
-    ts, bid, ask = (np.array(column) for column in zip(*columns, strict=True))
+    for event in sorted([*own, *ticks], key=lambda event: event.ts_init):
+        hand_over(strategy, event)
+    ts, bid, ask = (np.array(column) for column in zip(*sorted(columns), strict=True))
     odds = PolymarketOdds().observations(ts, bid, ask)
     quotes = [event for event in own if isinstance(event, QuoteTick)]
     fields = ("bid_price", "ask_price", "bid_size", "ask_size")

@@ -52,7 +52,8 @@ def stream(count: int, seed: int = 0, start: int = START, names: tuple[str, ...]
 def give(engine: Any, event: Any, emit: bool = True) -> Any:
     what, ts, numbers = event
     if what == "odds":
-        return engine.feed_external(what, numbers, ts, emit=emit) and None
+        engine.feed_external(what, numbers, ts, emit=emit)
+        return None
     signal = engine.process_quote(engine.slot(what), *numbers, ts, emit)
     return None if signal is None else (signal.ts_event, signal.value, *signal.probabilities, signal.mid)
 
@@ -120,7 +121,7 @@ def test_every_pipeline_watches_the_legs_that_are_its_own(bundle: Any) -> None:
 
 def test_wrong_names_and_numbers(bundle: Any) -> None:
     engine = TengriNeuralEngine(bundle, 1)
-    with pytest.raises(ConfigurationError, match="`legs` must name what the plan reads .X, Y., named 'Q'"):
+    with pytest.raises(ConfigurationError, match=r"`legs` must name what the plan reads .X, Y., named 'Q'"):
         engine.add_instrument("A", legs={"Q": "A"})
     engine.add_instrument("A")
     with pytest.raises(KeyError):
@@ -202,7 +203,8 @@ def test_a_stop_and_a_reset_of_one_leave_the_others_alone(bundle: Any) -> None:
     np.testing.assert_array_equal(other.feature_row(0), alone.feature_row(0))
     for engine in (alone, steady, other):
         engine.reset()
-    assert feed(steady, events) == feed(alone, events) == feed(other, events)
+    for event in events:
+        assert give(steady, event) == give(alone, event) == give(other, event)
 
 
 def test_history_is_fed_alone_and_the_first_ones_is_taken_over(bundle: Any) -> None:
@@ -252,7 +254,12 @@ def test_leaving_joining_and_memory(bundle: Any) -> None:
     a.join_store(feeds={"A": "quotes"})  # again the same: nothing happens
     with pytest.raises(ConfigurationError, match="must stay what they were"):
         a.join_store("elsewhere")
+    handle = a.shared(0)
+    for call in (handle.release, handle.reset, lambda: handle.update_quote(1.0, 2.0, 1.0, 1.0, START)):
+        with pytest.raises(FeatureExtractionError, match="must be changed by the engine"):
+            call()
     a.leave_store()
+    handle.release()  # once more: it is given back already
     assert a.nbytes_held == own - b.shared(0).nbytes
     assert a.shared(0) is None
     assert store.memory.handles == 1

@@ -57,10 +57,15 @@ typedef struct tf_depth10 {
 } tf_depth10;
 
 /* One change of an order book. With order ids (market by order) every order is a change of its own; without, a price is. */
-typedef enum tf_delta_action { TF_DELTA_ADD = 1, TF_DELTA_UPDATE = 2, TF_DELTA_DELETE = 3, TF_DELTA_CLEAR = 4 } tf_delta_action;
+typedef enum tf_delta_action {
+    TF_DELTA_ADD = 1,
+    TF_DELTA_UPDATE = 2,
+    TF_DELTA_DELETE = 3,
+    TF_DELTA_CLEAR = 4
+} tf_delta_action;
 
-#define TF_FLAG_LAST 128u     /* last change of one event: the book is whole again */
-#define TF_FLAG_SNAPSHOT 32u  /* the change belongs to a snapshot */
+#define TF_FLAG_LAST 128u /* last change of one event: the book is whole again */
+#define TF_FLAG_SNAPSHOT 32u /* the change belongs to a snapshot */
 
 typedef struct tf_delta {
     double price;
@@ -71,7 +76,7 @@ typedef struct tf_delta {
     uint64_t ts_init;
     uint32_t slot;
     uint8_t action; /* tf_delta_action */
-    int8_t side;    /* +1 bid, -1 ask, 0 none (clear) */
+    int8_t side; /* +1 bid, -1 ask, 0 none (clear) */
     uint8_t flags;
     uint8_t reserved;
 } tf_delta;

@@ -65,12 +65,13 @@ const tf_feature_info *tf_feature_describe(int32_t kind); /* NULL outside the ta
  * event that fills them, which belongs to them whole. */
 typedef enum tf_clock_kind {
     TF_CLOCK_EVENT = 0,
-    TF_CLOCK_TIME = 1,      /* size in ns */
-    TF_CLOCK_TICKS = 2,     /* size in book events, or in trades */
-    TF_CLOCK_VOLUME = 3,    /* size in traded units */
-    TF_CLOCK_NOTIONAL = 4,  /* size in price times traded units */
-    TF_CLOCK_IMBALANCE = 5, /* size: expected number of trades at the start (Lopez de Prado 2018, tick imbalance bars) */
-    TF_CLOCK_BARS = 6       /* bars given from outside */
+    TF_CLOCK_TIME = 1, /* size in ns */
+    TF_CLOCK_TICKS = 2, /* size in book events, or in trades */
+    TF_CLOCK_VOLUME = 3, /* size in traded units */
+    TF_CLOCK_NOTIONAL = 4, /* size in price times traded units */
+    TF_CLOCK_IMBALANCE =
+        5, /* size: expected number of trades at the start (Lopez de Prado 2018, tick imbalance bars) */
+    TF_CLOCK_BARS = 6 /* bars given from outside */
 } tf_clock_kind;
 
 typedef struct tf_clock {
@@ -181,11 +182,20 @@ int tf_features_machine(const tf_features *features, int32_t index, tf_machine_i
 #define TF_FEATURE_USER 0x10000u
 #define TF_USER_LIMIT 256
 enum tf_user_view {
-    TF_VIEW_OPEN, TF_VIEW_HIGH, TF_VIEW_LOW, TF_VIEW_CLOSE, TF_VIEW_VOLUME, /* of the clock's sample */
-    TF_VIEW_BID, TF_VIEW_ASK, TF_VIEW_BID_SIZE, TF_VIEW_ASK_SIZE,
-    TF_VIEW_TRADE_PRICE, TF_VIEW_TRADE_SIZE, TF_VIEW_AGGRESSOR, /* of the last trade; 0 before the first */
+    TF_VIEW_OPEN,
+    TF_VIEW_HIGH,
+    TF_VIEW_LOW,
+    TF_VIEW_CLOSE,
+    TF_VIEW_VOLUME, /* of the clock's sample */
+    TF_VIEW_BID,
+    TF_VIEW_ASK,
+    TF_VIEW_BID_SIZE,
+    TF_VIEW_ASK_SIZE,
+    TF_VIEW_TRADE_PRICE,
+    TF_VIEW_TRADE_SIZE,
+    TF_VIEW_AGGRESSOR, /* of the last trade; 0 before the first */
     TF_VIEW_SECONDS, /* event time since the first event */
-    TF_VIEW_COUNT,   /* samples so far, this one included */
+    TF_VIEW_COUNT, /* samples so far, this one included */
     TF_VIEW_SIZE = 16
 };
 typedef struct tf_user_feature {
