@@ -1,4 +1,5 @@
-/* The features that features.def itself holds: top of book, flow, moves and ages. Formulas and sources stand in their rows. */
+/* The features that features.def itself holds: top of book, flow, moves and ages. Formulas and sources stand in
+ * their rows. */
 #include <float.h>
 #include <string.h>
 
@@ -9,8 +10,8 @@
 
 /* --- windows ---
  *
- * param[0] is the window (nanoseconds when positive, a count of events when negative), param[1] the capacity. A count of
- * events needs exactly that many places, so it never overflows. */
+ * param[0] is the window (nanoseconds when positive, a count of events when negative), param[1] the capacity. A
+ * count of events needs exactly that many places, so it never overflows. */
 
 static uint32_t capacity_of(const double *param) { return (uint32_t)(param[0] < 0.0 ? -param[0] : param[1]); }
 

@@ -1,5 +1,6 @@
-/* Events into the plan, rows out of it. Rules common to all columns are stated in tengri/features.h, those of one column in its
- * row of the table, the order of things in machine.h. Everything stays in double; float32 is the last cast in emit. */
+/* Events into the plan, rows out of it. Rules common to all columns are stated in tengri/features.h, those of one
+ * column in its row of the table, the order of things in machine.h. Everything stays in double; float32 is the last
+ * cast in emit. */
 #include <float.h>
 #include <string.h>
 

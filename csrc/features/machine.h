@@ -1,14 +1,15 @@
 /* Inside of the feature engine: what a machine is, what a feature is, and what both may read.
  *
- * A *machine* is a piece of state with an update. It is fed by one kind of event of one clock and is shared by every column that
- * asks for the same machine with the same parameters on the same clock (five Bollinger columns: one machine). A *feature*
- * is a row of features.def with an implementation: which machines it needs, when it is ready, and what it reads out of them.
+ * A *machine* is a piece of state with an update. It is fed by one kind of event of one clock and is shared by every
+ * column that asks for the same machine with the same parameters on the same clock (five Bollinger columns: one
+ * machine). A *feature* is a row of features.def with an implementation: which machines it needs, when it is ready,
+ * and what it reads out of them.
  *
- * Order at an accepted event: the clock moves; time windows expire; time bars that ended close; machines of the event's own feed
- * step (TF_FEED_BOOK, _DEPTH, _TRADE, _EXTERNAL); then samples are made, event clock first, bars after, and machines of
- * TF_FEED_SAMPLE on that clock step; at last columns that hold their value are evaluated. All state is double, nothing
- * allocates, no step walks a history. Updates must keep every stored number finite for any input that passes the
- * gates (prices and sizes in [1e-18, 1e18] or size 0). */
+ * Order at an accepted event: the clock moves; time windows expire; time bars that ended close; machines of the
+ * event's own feed step (TF_FEED_BOOK, _DEPTH, _TRADE, _EXTERNAL); then samples are made, event clock first, bars
+ * after, and machines of TF_FEED_SAMPLE on that clock step; at last columns that hold their value are evaluated. All
+ * state is double, nothing allocates, no step walks a history. Updates must keep every stored number finite for any
+ * input that passes the gates (prices and sizes in [1e-18, 1e18] or size 0). */
 #ifndef TENGRI_FEATURES_MACHINE_H
 #define TENGRI_FEATURES_MACHINE_H
 
@@ -42,8 +43,8 @@ typedef struct tf_top {
     double mid;
 } tf_top;
 
-/* What one clock tells its machines. On the event clock the four prices are the mid of the book event (or those of a bar as long as
- * no quote or depth was seen) and the traded numbers are of the trades since the sample before. */
+/* What one clock tells its machines. On the event clock the four prices are the mid of the book event (or those of a
+ * bar as long as no quote or depth was seen) and the traded numbers are of the trades since the sample before. */
 typedef struct tf_sample {
     double open;
     double high;
@@ -173,7 +174,8 @@ typedef struct tf_machine_type {
     uint32_t feed;
     size_t (*bytes)(const double *param);
     void (*reset)(void *state, const double *param);
-    /* `sample` is that of the machine's clock for TF_FEED_SAMPLE and NULL for the other feeds, which find their event in `f`. */
+    /* `sample` is that of the machine's clock for TF_FEED_SAMPLE and NULL for the other feeds, which find their
+     * event in `f`. */
     void (*update)(void *state, tf_features *f, const tf_sample *sample);
     void (*expire)(void *state, uint64_t clock); /* NULL: nothing in it ages; else called when the clock has moved */
     int (*sound)(const void *state,
@@ -200,7 +202,8 @@ typedef struct tf_feature_impl {
 typedef struct tf_stage_type {
     size_t (*bytes)(const double *param);
     void (*reset)(void *state, const double *param);
-    /* Takes x in and gives what becomes of it (`f` for the mid and the like); NaN never comes in and must never come out. */
+    /* Takes x in and gives what becomes of it (`f` for the mid and the like); NaN never comes in and must never come
+     * out. */
     double (*push)(void *state, const double *param, double x, const tf_features *f);
     int (*ready)(const void *state, const double *param);
     int (*sound)(const void *state, const double *param);
@@ -258,8 +261,8 @@ static inline double tf_log1p_small(double x) {
     return x * ((1.0 - x * (1.0 / 2)) + y * ((1.0 / 3 - x * (1.0 / 4)) + y * (1.0 / 5 - x * (1.0 / 6))));
 }
 
-/* log(now / before). The usual move is tiny, and there a few terms cost less than a call; log1p keeps the digits of larger
- * ones, and a really large one (bad data) must not reach log1p(-1). */
+/* log(now / before). The usual move is tiny, and there a few terms cost less than a call; log1p keeps the digits of
+ * larger ones, and a really large one (bad data) must not reach log1p(-1). */
 static inline double tf_log_ratio(double now, double before) {
     const double x = (now - before) / before;
     if (fabs(x) < 1e-3) return tf_log1p_small(x);

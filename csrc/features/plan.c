@@ -1,7 +1,7 @@
 /* From specs to one block of memory: header, columns, machines, lists of calls, clocks, and the states behind them.
  *
- * Everything is deterministic in the specs, so the unchanging part of two states of one plan is equal to the byte, and a state
- * read from a file is checked against a fresh one. */
+ * Everything is deterministic in the specs, so the unchanging part of two states of one plan is equal to the byte,
+ * and a state read from a file is checked against a fresh one. */
 #include "plan.h"
 
 #include <string.h>

@@ -13,7 +13,8 @@ extern const tf_stage_type *const tf_stages[];
 /* series.c: clocks. A close runs the machines of the clock and then its held columns. */
 void tf_series_reset(tf_features *f);
 int tf_series_sound(const tf_features *f);
-/* The clock has moved. `ended`: by a bar that makes the book, whose time is its end and which belongs to what ends then. */
+/* The clock has moved. `ended`: by a bar that makes the book, whose time is its end and which belongs to what ends
+ * then. */
 void tf_series_time(tf_features *f, int ended);
 void tf_series_book(tf_features *f, const tf_bar *bar); /* a new mid, or a bar that stands for one */
 void tf_series_trade(tf_features *f);

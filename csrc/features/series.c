@@ -1,8 +1,8 @@
 /* Clocks: samples of the event clock, and bars built from ticks (tf_clock_kind says when each closes).
  *
- * A bar in the making lies in tf_bar_state.bar; `ticks` counts the events that gave it a price. What is traded while a bar of
- * mids has no price yet counts for the bar that comes. Traded volume is summed per bar and starts at zero in each, so it
- * does not drift. */
+ * A bar in the making lies in tf_bar_state.bar; `ticks` counts the events that gave it a price. What is traded while
+ * a bar of mids has no price yet counts for the bar that comes. Traded volume is summed per bar and starts at zero
+ * in each, so it does not drift. */
 #include <string.h>
 
 #include "plan.h"

@@ -1,4 +1,5 @@
-/* Features of the user: a table of functions for the life of the process; their state is plain doubles inside the block. */
+/* Features of the user: a table of functions for the life of the process; their state is plain doubles inside the
+ * block. */
 #include <string.h>
 
 #include "plan.h"

@@ -1,4 +1,5 @@
-/* Market events as plain structs. Prices and sizes are double, times are UTC nanoseconds, slot numbers an instrument. */
+/* Market events as plain structs. Prices and sizes are double, times are UTC nanoseconds, slot numbers an
+ * instrument. */
 #ifndef TENGRI_EVENTS_H
 #define TENGRI_EVENTS_H
 
@@ -56,7 +57,8 @@ typedef struct tf_depth10 {
     uint32_t levels;
 } tf_depth10;
 
-/* One change of an order book. With order ids (market by order) every order is a change of its own; without, a price is. */
+/* One change of an order book. With order ids (market by order) every order is a change of its own; without, a price
+ * is. */
 typedef enum tf_delta_action {
     TF_DELTA_ADD = 1,
     TF_DELTA_UPDATE = 2,
@@ -94,8 +96,9 @@ typedef struct tf_external {
 } tf_external;
 
 /* A fixed-point number of scale 1e16 in 16 little-endian bytes, or of scale 1e9 in 8, to double. The integer is
- * rounded once (to nearest, ties to even) and then divided: that is what a cast from __int128 and a division give, without the
- * library call. Multiplying by 1e-16, or adding the two halves as doubles, differs in the last bit for 12 % of values. */
+ * rounded once (to nearest, ties to even) and then divided: that is what a cast from __int128 and a division give,
+ * without the library call. Multiplying by 1e-16, or adding the two halves as doubles, differs in the last bit for
+ * 12 % of values. */
 static inline double tf_fixed128(const void *at) {
     uint64_t low, high;
     memcpy(&low, at, 8);

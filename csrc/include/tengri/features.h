@@ -55,14 +55,14 @@ typedef struct tf_feature_info {
 int32_t tf_feature_kinds(void);
 const tf_feature_info *tf_feature_describe(int32_t kind); /* NULL outside the table */
 
-/* The clock of a column. On TF_CLOCK_EVENT a feature of prices steps at every book event and others at their own events.
- * On the others it is fed by bars that the engine builds: features of prices step once per bar, the others are sampled
- * when the bar closes and hold their value until the next.
+/* The clock of a column. On TF_CLOCK_EVENT a feature of prices steps at every book event and others at their own
+ * events. On the others it is fed by bars that the engine builds: features of prices step once per bar, the others
+ * are sampled when the bar closes and hold their value until the next.
  *
- * Time bars are aligned to multiples of `size` since 1970 and close when the first event at or after their end arrives, before
- * that event counts; an interval without an event makes no bar. A bar that makes the book bears the time of its end: it belongs
- * to the interval that ends then, and closes it. Tick, volume, notional and imbalance bars close with the
- * event that fills them, which belongs to them whole. */
+ * Time bars are aligned to multiples of `size` since 1970 and close when the first event at or after their end
+ * arrives, before that event counts; an interval without an event makes no bar. A bar that makes the book bears the
+ * time of its end: it belongs to the interval that ends then, and closes it. Tick, volume, notional and imbalance
+ * bars close with the event that fills them, which belongs to them whole. */
 typedef enum tf_clock_kind {
     TF_CLOCK_EVENT = 0,
     TF_CLOCK_TIME = 1, /* size in ns */
@@ -87,9 +87,9 @@ typedef struct tf_stage {
     double param[2];
 } tf_stage;
 
-/* One column of the row. `kind` is a row of the feature table; unused parameters are zero. A column with stages, or a feature
- * of ticks on a bar clock, is evaluated at its beat and holds that value until the next. At last the
- * value becomes clip((value - mean) / scale, -clip, +clip), with clip = 0 meaning none. */
+/* One column of the row. `kind` is a row of the feature table; unused parameters are zero. A column with stages, or
+ * a feature of ticks on a bar clock, is evaluated at its beat and holds that value until the next. At last the value
+ * becomes clip((value - mean) / scale, -clip, +clip), with clip = 0 meaning none. */
 typedef struct tf_feature_spec {
     uint32_t kind;
     uint32_t stages;
@@ -116,7 +116,8 @@ const tf_stage_info *tf_stage_describe(int32_t kind); /* NULL outside the table 
 
 typedef struct tf_features tf_features; /* position independent: memcpy of the block is an exact copy */
 
-/* Samples of the column's clock (after its stages) and nanoseconds that must pass before it is ready (either may be zero). */
+/* Samples of the column's clock (after its stages) and nanoseconds that must pass before it is ready (either may be
+ * zero). */
 tf_status tf_feature_lookback(const tf_feature_spec *spec, uint64_t *events, uint64_t *nanoseconds);
 
 tf_status tf_features_size(const tf_feature_spec *specs, int32_t count, size_t *bytes);
@@ -133,7 +134,8 @@ int tf_features_on_quote(tf_features *features, const tf_quote *quote);
 int tf_features_on_trade(tf_features *features, const tf_trade *trade);
 int tf_features_on_bar(tf_features *features, const tf_bar *bar);
 int tf_features_on_depth(tf_features *features, const tf_depth10 *depth);
-/* A quote of another instrument: leg number `leg` of the plan. It moves the clock; its mid is seen by the next own event. */
+/* A quote of another instrument: leg number `leg` of the plan. It moves the clock; its mid is seen by the next own
+ * event. */
 int tf_features_on_leg(tf_features *features, uint32_t leg, const tf_quote *quote);
 /* An observation of source number `event->slot`. */
 int tf_features_on_external(tf_features *features, const tf_external *event);
@@ -177,8 +179,8 @@ typedef struct tf_machine_info {
 int32_t tf_features_machines(const tf_features *features);
 int tf_features_machine(const tf_features *features, int32_t index, tf_machine_info *out); /* 0 outside */
 
-/* Features of the user. `update` gets the state and a view of the latest event; `value` reads the state. Both must be pure
- * functions of their arguments. Registered for the life of the process; kinds count from TF_FEATURE_USER. */
+/* Features of the user. `update` gets the state and a view of the latest event; `value` reads the state. Both must
+ * be pure functions of their arguments. Registered for the life of the process; kinds count from TF_FEATURE_USER. */
 #define TF_FEATURE_USER 0x10000u
 #define TF_USER_LIMIT 256
 enum tf_user_view {
@@ -207,7 +209,8 @@ typedef struct tf_user_feature {
     void (*update)(double *state, const double *view, const double *param);
     double (*value)(const double *state, const double *param);
 } tf_user_feature;
-/* The kind of the new feature, or -1 when a rule is broken, the table is full or the name is taken with other functions. */
+/* The kind of the new feature, or -1 when a rule is broken, the table is full or the name is taken with other
+ * functions. */
 int32_t tf_feature_register(const tf_user_feature *feature);
 /* The table of registered features. A program that holds this library more than once (static copies in several shared
  * objects) lets all of them adopt the table of one. */
