@@ -34,8 +34,8 @@ FORTY = (
     "intensity_imbalance", "last_trade_deviation", "time_since_trade", "trade_intensity", "last_move_direction",
     "mid_move_age", "quote_age", "realized_volatility('10s')", "realized_volatility(100)", "ema_difference(12, 26)",
     "ema_difference('1s', '10s')", "rsi(14)", "macd", "macd_signal", "macd_histogram", "bollinger_percent(20)",
-    "bollinger_bandwidth(20)", "rate_of_change(10)", "donchian_position(20)", "roll_spread", "kyle_lambda", "vpin",
-    "rsi(14) @ 1s", "natr(14) @ 1s",
+    "bollinger_bandwidth(20)", "rate_of_change(10)", "donchian_position(20)", "roll_spread", "kyle_lambda",
+    "vpin(5, 50)", "rsi(14) @ 1s", "natr(14) @ 1s",
 )  # fmt: skip
 
 # What NautilusTrader, TA-Lib and talipp have too, on bars of open, high, low and close.
