@@ -215,13 +215,6 @@ def _meant(name: str) -> str:
     return f"; known: {', '.join(WORDS)}, and the rows of the feature table"
 
 
-def _raw(spec: FeatureSpec) -> bool:
-    """Whether it is a price, or a difference of prices, as it stands."""
-    return spec.is_price or (
-        not spec.stages and "price difference when relative = 0" in spec.info.unit and spec.params["relative"] == 0.0
-    )
-
-
 def _positional(text: str) -> list[object]:
     import ast
 
@@ -256,7 +249,7 @@ def features_named(text: str) -> tuple[FeatureSpec, ...]:
     if head is None or head[1] in FEATURES:
         specs = parse_specs(text)
         for spec in specs:
-            if _raw(spec):
+            if spec.is_price:
                 hint = f"write `{spec} | {_PRICE_STAGE}`" if spec.info.unit == "price" else spec.info.rule
                 raise FeatureExtractionError(
                     f"`feature` must not be a price level as input of a model, was {spec}; {hint}"
@@ -270,7 +263,7 @@ def features_named(text: str) -> tuple[FeatureSpec, ...]:
         for row, chosen in _columns_of(word, dict(params)):
             before = (_PRICE_STAGE,) if FEATURES[row].unit == "price" and _PRICE_STAGE in STAGES else ()
             spec = FeatureSpec(row, clock=clock, stages=(*before, *stages), **chosen)
-            if _raw(spec):
+            if spec.is_price:
                 raise FeatureExtractionError(f"`{word.name}` must not be a price difference as input of a model, "
                                              f"was {spec}; {spec.info.rule}")  # fmt: skip
             made.append(spec)

@@ -35,6 +35,8 @@ __all__ = [
 ENGINE_VERSION: Final = _table.ENGINE_VERSION
 
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
+# Stages after which a price is no level any more.
+_RELATIVE = frozenset({"to_mid", "zscore", "ewm_zscore", "robust", "rank", "minmax", "difference"})
 _MAX_TEXT = 8000  # 32 instruments with names of 100 characters fit
 
 
@@ -307,8 +309,14 @@ class FeatureSpec:
 
     @property
     def is_price(self) -> bool:
-        """Whether it is a raw level of price, which is no input for a model: float32 has too few digits for it."""
-        return self.info.unit.startswith("price") and not self.stages
+        """Whether it is a price or a difference of prices, which is no input for a model.
+
+        Float32 has too few digits for a price of 65,000, and what a model learns at one price is wrong at another. A
+        stage that makes the value relative helps (`to_mid`, `zscore` ...); one that keeps the level (`clip`) does not.
+        """
+        unit = self.info.unit
+        raw = unit.startswith("price") or ("price difference" in unit and self.params.get("relative") == 0.0)
+        return raw and not any(stage.name in _RELATIVE for stage in self.stages)
 
     def _written(self, full: bool) -> str:
         text = _text(self.name, self.info.parameters, self._values, full)

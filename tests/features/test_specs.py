@@ -300,3 +300,14 @@ def test_compute_checks() -> None:
     empty = plan.compute(quotes[:0])
     assert empty.values.shape == (0, 1)
     assert len(plan.compute(quotes).ts) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "is_price"),
+    [("sma(20)", True), ("sma(20) | clip(5)", True), ("sma(20) | lag(1)", True), ("sma(20) | to_mid", False),
+     ("sma(20) | to_mid | clip(5)", False), ("sma(20) | zscore(50)", False), ("mid | difference(1)", False),
+     ("atr(14)", True), ("natr(14)", False), ("true_range", False), ("true_range(relative=0)", True),
+     ("macd(relative=0)", True), ("macd", False), ("rsi", False)],
+)  # fmt: skip
+def test_what_is_a_price_level(text: str, is_price: bool) -> None:
+    assert parse_spec(text).is_price == is_price
