@@ -224,5 +224,5 @@ int main(void) {
     }
     depth();
     damage();
-    return done("rolling order and moments");
+    return done("test_rolling_order");
 }

@@ -44,11 +44,17 @@ FLOOR = {
     "rate_of_change": 1e-4, "bollinger_percent": 1e-2, "keltner_position": 1e-3, "cci": 1e-1, "obv_ratio": 1e-3,
     "vwap_deviation": 1e-1, "rolling_vwap_deviation": 1e-1,
 }  # fmt: skip
+BANDS = {"keltner_lower", "bollinger_lower"}
 MOVES = {"momentum", "macd", "macd_signal", "macd_histogram", "dema", "tema"}
 
 
 def floor_of(name: str, params: dict[str, float], s: Samples) -> float:
-    """Differences of prices, and averages that overshoot, are measured by a thousandth of the largest move."""
+    """Differences of prices, and averages that overshoot, are measured by a thousandth of the largest move.
+
+    Bands may lie at zero or below it, where a thousandth of the price measures them.
+    """
+    if name in BANDS:
+        return float(s.close.min()) * 1e-3
     if name not in MOVES:
         return FLOOR.get(name, 0.0)
     largest = float(np.max(np.abs(np.diff(s.close)), initial=0.0))

@@ -11,19 +11,23 @@ from support import REPOSITORY
 
 # Functions between the arrival of an event and the signal, by extension. Not one call into Python.
 PURE = {
-    "runtime/engine": [
-        "TengriNeuralEngine.begin",
-        "TengriNeuralEngine._catch_up",
-        "TengriNeuralEngine._begins_anew",
-        "TengriNeuralEngine.on_quote",
-        "TengriNeuralEngine.on_trade",
-        "TengriNeuralEngine.on_bar",
-        "TengriNeuralEngine.on_depth",
-        "TengriNeuralEngine._step",
-        "TengriNeuralEngine.prepare",
-        "TengriNeuralEngine._reset",
-        "TengriNeuralEngine._place",
-        "TengriNeuralEngine._load",
+    "runtime/engine_core": [
+        "EngineCore.begin",
+        "EngineCore._catch_up",
+        "EngineCore._begins_anew",
+        "EngineCore.on_quote",
+        "EngineCore.on_trade",
+        "EngineCore.on_bar",
+        "EngineCore.on_depth",
+        "EngineCore.on_leg",
+        "EngineCore.on_external",
+        "EngineCore._step",
+        "EngineCore.prepare",
+        "EngineCore._reset",
+        "EngineCore._place",
+        "EngineCore._load",
+        "take",
+        "emit_row",
         "finish_session",
         "prepare_session",
         "reset_session",
@@ -113,7 +117,7 @@ def test_hot_functions_do_not_call_python(
 def test_the_pages_are_those_of_our_extensions(tool: ModuleType, pages: dict[str, tuple[Path, Path]]) -> None:
     """Constructors do call Python; a page in which they do not was not understood."""
     for extension, function in [
-        ("runtime/engine", "TengriNeuralEngine.__init__"),
+        ("runtime/engine_core", "EngineCore.__init__"),
         ("runtime/policy", "DecisionPolicy.__init__"),
         ("nautilus/strategy", "TengriNeuralStrategy.__init__"),
     ]:
