@@ -80,11 +80,12 @@ def external() -> ExternalColumns:
 
 
 @functools.cache
-def bars(ticks: int = 5) -> BarColumns:
-    """Bars of a few quotes each, with a volume."""
-    q = quotes()
-    count = len(q) // ticks
-    mid = (0.5 * (q.bid_price + q.ask_price))[: count * ticks].reshape(count, ticks)
-    ts = q.ts_init[: count * ticks].reshape(count, ticks)[:, -1]
-    volume = 1.0 + q.bid_size[: count * ticks].reshape(count, ticks).sum(axis=1)
-    return BarColumns(ts, ts, mid[:, 0], mid.max(axis=1), mid.min(axis=1), mid[:, -1], volume)
+def bars(count: int = 10_000) -> BarColumns:
+    """A random walk of bars with a volume; in the sample's quiet seconds an indicator of a rival divides by zero."""
+    rng = np.random.default_rng(7)
+    close = 65_000.0 + np.cumsum(rng.normal(0.0, 5.0, count))
+    opened = close + rng.normal(0.0, 3.0, count)
+    high = np.maximum(opened, close) + rng.uniform(0.1, 4.0, count)
+    low = np.minimum(opened, close) - rng.uniform(0.1, 4.0, count)
+    ts = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(60_000_000_000)
+    return BarColumns(ts, ts, opened, high, low, close, rng.uniform(1.0, 9.0, count))
