@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tengri_fast.errors import ConfigurationError, MissingExtraError
+from tengri_fast.errors import ConfigurationError, DataConversionError, MissingExtraError
 
 if TYPE_CHECKING:
     from tengri_fast.inference.network import Network
@@ -99,9 +99,10 @@ def load_rows(paths: Sequence[Path], features: Path | None, width: int) -> list[
     ----------
     paths : sequence of Path
         ``.npy`` ([T, F], or [N, T, F] for N stretches); ``.npz`` (the array ``x``, or ``x0``, ``x1``, ... for several
-        stretches, or else its only array); ``.parquet`` with one numeric column per feature, in order; or, with
-        `features`, market data named ``STEM.quotes.parquet``, ``STEM.trades.parquet``, ``STEM.depth.parquet``: files of
-        one stem are one stretch and go through the feature engine.
+        stretches, or else its only array); ``.parquet`` with one numeric column per feature, in order, or as
+        ``tengri features --float32`` writes it (ready rows, a stretch for each session); or, with `features`, market
+        data named ``STEM.quotes.parquet``, ``STEM.trades.parquet``, ``STEM.depth.parquet``: files of one stem are one
+        stretch and go through the feature engine.
     features : Path, optional
         The model.toml whose features, clock and normalisation turn market data into rows.
     width : int
@@ -139,7 +140,7 @@ def load_rows(paths: Sequence[Path], features: Path | None, width: int) -> list[
 def _arrays(path: Path, width: int) -> list[FloatArray]:
     try:
         if path.suffix == ".parquet":
-            return [_table(path)]
+            return _feature_file(path) or [_table(path)]
         if path.suffix == ".npy":
             found = [np.load(path, allow_pickle=False)]
             if not isinstance(found[0], np.ndarray):
@@ -171,6 +172,34 @@ def _arrays(path: Path, width: int) -> list[FloatArray]:
             rows = array.astype(np.float32)
         out += [rows] if rows.ndim == 2 else list(rows)
     return out
+
+
+def _feature_file(path: Path) -> list[FloatArray]:
+    """Ready rows of each session of a file that ``tengri features`` wrote; none where it is another file."""
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        return []
+    from tengri_fast.features.tables import FACTS, read_features
+
+    try:
+        metadata = parquet.read_schema(path).metadata or {}
+    except (arrow.ArrowException, OSError):
+        return []
+    if FACTS not in metadata:
+        return []
+    try:
+        table = read_features(path)
+    except DataConversionError as error:
+        raise ConfigurationError(f"`{path}`: {error}") from None
+    if table.values.dtype != np.float32:
+        raise ConfigurationError(
+            f"`{path}` must hold rows as the model is fed, with its normalisation, held raw values "
+            "(tengri features MODEL --float32)"
+        )
+    sessions = [table.values[table.ready & (table.session == number)] for number in np.unique(table.session)]
+    return [np.ascontiguousarray(rows) for rows in sessions if len(rows)]
 
 
 def _table(path: Path) -> FloatArray:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from model_networks import network, rows
+from support import REPOSITORY, sample_data
 
 from tengri_fast.cli import main
 from tengri_fast.cli.model_files import load_rows, split_rows
 from tengri_fast.errors import ConfigurationError
 from tengri_fast.inference.canonical import write_canonical
+from tengri_fast.runtime.model_spec import load_model_spec
 
 pytest.importorskip("tengri_fast.inference.session")
 
@@ -98,3 +100,19 @@ def test_numbers_without_end_are_refused(tmp_path: Path, options: list[Any]) -> 
     result = call("bench", tmp_path / "lstm.onnx", *options)
     assert result.exit_code == 2
     assert "is not in the range" in result.output
+
+
+def test_what_tengri_features_writes_is_read_as_rows(tmp_path: Path) -> None:
+    """The normalised file gives the rows that market data give through the same model; a raw one is refused."""
+    pytest.importorskip("pyarrow", reason="the sample is Parquet")
+    model = REPOSITORY / "models" / "lstm_btcusdt" / "model.toml"
+    market = [sample_data(f"binance_usdm_btcusdt_20230404.{kind}.parquet") for kind in ("quotes", "trades")]
+    words = ["features", model, "--data", market[0], "--data", market[1], "--out"]
+    assert call(*words, tmp_path / "rows.parquet", "--float32").exit_code == 0
+    assert call(*words, tmp_path / "raw.parquet").exit_code == 0
+    width = len(load_model_spec(model).inputs.features)
+    (found,) = load_rows([tmp_path / "rows.parquet"], None, width)
+    (through,) = load_rows(market, model, width)
+    assert found.tobytes() == through.tobytes()
+    with pytest.raises(ConfigurationError, match="must hold rows as the model is fed"):
+        load_rows([tmp_path / "raw.parquet"], None, width)
