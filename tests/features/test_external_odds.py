@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import math
 
 import numpy as np
@@ -22,6 +23,7 @@ from tengri_fast.features.external import (
     read_markets,
     read_odds,
     read_price_feed,
+    read_price_history,
     read_up_down_markets,
     select_markets,
     strikes,
@@ -292,3 +294,29 @@ def test_price_feed_leaves_out_what_cannot_be(tmp_path) -> None:
     assert market._replace(end_ns=8 * 10**9).settlement(feed) is None
     assert market._replace(up_won=NAN).settlement(feed) is None
     assert strikes([market, market._replace(strike=NAN)], feed).values[:, :2].tolist() == [[5.0, 5.8]]
+
+
+def test_price_history_of_the_public_endpoint(tmp_path) -> None:
+    path = tmp_path / "history.json"
+    prices = [0.51, 0.535, 1.2, 0.4]
+    rows = [{"t": 1717200000 + 60 * i, "p": price} for i, price in enumerate(prices)]
+    path.write_text(json.dumps({"history": rows}), encoding="utf-8")
+    found = read_price_history(path, delay_ns=5)
+    assert found.ts_event.tolist() == [1717200000 * 10**9, 1717200060 * 10**9, 1717200180 * 10**9]
+    assert (found.ts_init - found.ts_event).tolist() == [5, 5, 5]
+    assert found.values[:, 0].tolist() == found.values[:, 1].tolist() == [0.51, 0.535, 0.4]
+    assert np.isnan(found.values[:, 2:]).all()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"history": 3}', '{"history": [{"t": 1}]}', '{"history": [{"t": "x", "p": 0.5}]}', '{"other": []}',
+     '{"history": [{"t": -5, "p": 0.5}]}', '{"history": [{"t": 1e30, "p": 0.5}]}'],
+)  # fmt: skip
+def test_price_history_of_another_form_is_refused(tmp_path, text: str) -> None:
+    path = tmp_path / "history.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataConversionError, match="must be"):
+        read_price_history(path)
+    with pytest.raises(DataConversionError, match="must be JSON"):
+        read_price_history(tmp_path / "none.json")

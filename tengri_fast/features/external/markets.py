@@ -6,8 +6,10 @@ markets has no time and is not read.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -101,6 +103,45 @@ def read_odds(path: StrPath, markets: Iterable[str] | None = None, *, columns: M
         streams[name] = source.observations(times[rows], bid[rows], ask[rows], delay_ns=delay_ns,
                                             settlement=(settlements or {}).get(name))  # fmt: skip
     return streams
+
+
+def read_price_history(path: StrPath, *, market: str = "", delay_ns: int = 0) -> ExternalColumns:
+    """The price history of one outcome, as Polymarket's public endpoint ``prices-history`` answers.
+
+    Parameters
+    ----------
+    path : path
+        JSON: ``{"history": [{"t": unix seconds, "p": price 0 to 1}, ...]}``.
+    market : str
+        A name for messages.
+    delay_ns : int
+        From publication to receipt.
+
+    Returns
+    -------
+    ExternalColumns
+        The price stands as bid and as ask, for the history has no quotes: the probability is right, and a spread of 0
+        means that it is not known. Each exists from its own time on. What breaks a rule of `PolymarketOdds` is dropped.
+
+    Raises
+    ------
+    DataConversionError
+        If the file is missing or is not of this form.
+    """
+    file = Path(path)
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))["history"]
+        stamps = np.array([row["t"] for row in rows], dtype=np.float64)
+        prices = np.array([row["p"] for row in rows], dtype=np.float64)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        form = '{"history": [{"t": seconds, "p": price}, ...]}'
+        raise DataConversionError(f"`path` must be JSON of the form {form}, was {file.name}: {error!r}") from None
+    bad = ~(np.isfinite(stamps) & (stamps >= 0) & (stamps < LAST_NS / SECOND_NS))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataConversionError(f"`t` of {file.name} must be unix seconds, row {row} was {stamps[row]}")
+    times = np.rint(stamps * 1000).astype(np.int64) * MILLISECOND_NS
+    return PolymarketOdds(market).observations(times, prices, prices, delay_ns=delay_ns)
 
 
 class PriceFeed(NamedTuple):
