@@ -262,7 +262,7 @@ def test_what_a_book_refuses_to_be() -> None:
     book = OrderBookL2(levels=4)
     for call in (
         lambda: book.level_count(0), lambda: book.depth_columns(columns([]), levels=11),
-        lambda: book.depth_columns(columns([]), every="tick"), lambda: book.apply_columns([1]),  # type: ignore
+        lambda: book.depth_columns(columns([]), every="tick"), lambda: book.apply_columns([1]),
         lambda: book.apply(300, 1, 1.0, 1.0),
     ):  # fmt: skip
         with pytest.raises(DataConversionError):
