@@ -24,6 +24,7 @@ EXIT_INTERRUPTED = 130
 
 # Name: where the command is, and its line of help (kept here, so that listing imports nothing).
 COMMANDS = {
+    "audit": ("tengri_fast.cli.audit:audit", "Verify and read the audit log of the risk gate."),
     "backtest": ("tengri_fast.cli.backtest:backtest", "Run a backtest and write its report."),
     "bench": ("tengri_fast.cli.bench:bench", "Measure the latency of MODEL on this machine, beside its rivals."),
     "check-lookahead": (
