@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "risk": set(),
     "runtime": {"market", "features", "inference", "risk"},
     "nautilus": EVERYTHING,
-    "training": {"market", "features", "inference", "runtime"},
+    "training": {"market", "features", "inference", "runtime", "risk"},
     "report": set(),
     "cli": EVERYTHING,
     "models": {"training", "market", "features", "inference", "runtime"},
