@@ -46,6 +46,7 @@ COMMANDS = {
         "Write MODEL in a smaller number format, with a report, if it passes.",
     ),
     "rearm": ("tengri_fast.cli.control:rearm", "Allow a stopped process to trade again."),
+    "risk": ("tengri_fast.cli.risk:risk", "Measure risk, and backtest the measures."),
     "status": ("tengri_fast.cli.control:status", "Show what a running process is doing."),
 }
 

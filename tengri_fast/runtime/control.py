@@ -3,9 +3,10 @@
 Two doors lead to the same switch: a Unix socket that takes one JSON object per line, and a *kill file*, whose mere
 existence stops trading. Both are served by one daemon thread.
 
-Protocol. A request is ``{"command": ..., "name": ..., "reason": ...}`` and a newline, at most 64 KiB. ``ping`` and
-``status`` need nothing else; ``kill`` and ``rearm`` need who (`name`) and why (`reason`). The answer is one line:
-``{"ok": true, "result": ...}`` or ``{"ok": false, "error": "a sentence"}``, with the request's ``id`` if it had one.
+Protocol. A request is ``{"command": ..., "name": ..., "reason": ...}`` and a newline, at most 64 KiB. ``ping``,
+``status`` and ``portfolio`` need nothing else; ``kill`` and ``rearm`` need who (`name`) and why (`reason`). The answer
+is one line: ``{"ok": true, "result": ...}`` or ``{"ok": false, "error": "a sentence"}``, with the request's ``id`` if
+it had one.
 
 In a run each name is a switch of its own: what "alice" stopped stays stopped until "alice" is rearmed, whoever else
 stops or rearms meanwhile. The switch of the kill file is called "kill file".
@@ -58,7 +59,7 @@ MAX_CLIENTS = 32
 IDLE_SECONDS = 30.0
 MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 TOO_LONG = f"a request must be at most {MAX_REQUEST_BYTES} bytes"
-COMMANDS = ("ping", "status", "kill", "rearm")
+COMMANDS = ("ping", "status", "portfolio", "kill", "rearm")
 # sun_path of struct sockaddr_un holds 108 bytes on Linux and 104 on the BSDs and macOS, one of them the final NUL.
 MAX_SOCKET_PATH = 107 if sys.platform.startswith("linux") else 103
 
@@ -107,6 +108,8 @@ class ControlServer:
         be looked at counts as existing.
     poll_interval : float, default 0.2
         Seconds.
+    portfolio : callable, optional
+        Returns the document of :func:`tengri_fast.risk.recorded.portfolio_document`; refused when there is none.
 
     Raises
     ------
@@ -123,6 +126,7 @@ class ControlServer:
         kill_file: str | os.PathLike[str] | None = None,
         *,
         poll_interval: float = 0.2,
+        portfolio: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         if socket_path is None and kill_file is None:
             raise ConfigurationError(
@@ -131,6 +135,7 @@ class ControlServer:
         if not poll_interval > 0:
             raise ConfigurationError(f"`poll_interval` must be > 0, was {poll_interval}")
         self._status, self._kill, self._rearm = status, kill, rearm
+        self._portfolio = portfolio
         self.socket_path = None if socket_path is None else Path(socket_path)
         self.kill_file = None if kill_file is None else Path(kill_file)
         self.poll_interval = poll_interval
@@ -216,6 +221,10 @@ class ControlServer:
                 return {"pid": os.getpid()}
             case "status":
                 return {**_plain(self._status()), "control": self._own_status()}
+            case "portfolio":
+                if self._portfolio is None:
+                    raise ControlError("this process hands out no portfolio")
+                return dict(self._portfolio())
             case "kill":
                 name, reason = _who_and_why(request)
                 return _mapping(self._kill(name, reason), {"killed": True})
@@ -625,6 +634,10 @@ class ControlClient:
         """What the process says about itself."""
         return self.request("status")
 
+    def portfolio(self) -> dict[str, Any]:
+        """Positions and the use of limits, as :func:`tengri_fast.risk.recorded.decode_portfolio` reads them."""
+        return self.request("portfolio")
+
     def kill(self, name: str, reason: str) -> dict[str, Any]:
         """Stop all trading except what reduces positions."""
         return self.request("kill", name=name, reason=reason)
@@ -738,7 +751,9 @@ class RunControl:
         self._progress: dict[str, Any] = {"done": 0, "total": 0}
         self._server: ControlServer | None = None
         if socket_path is not None or kill_file is not None:
-            self._server = ControlServer(self.status, self.kill, self.rearm, socket_path, kill_file)
+            self._server = ControlServer(
+                self.status, self.kill, self.rearm, socket_path, kill_file, portfolio=self.portfolio
+            )
 
     @property
     def serving(self) -> bool:
@@ -800,6 +815,25 @@ class RunControl:
             counters = gate.counters
             state["counters"] = counters() if callable(counters) else counters
         return state
+
+    def portfolio(self) -> dict[str, Any]:
+        """What ``tengri risk report --live`` shows: positions and the use of limits, now.
+
+        Raises
+        ------
+        ControlError
+            When the run has no gate, or one that knows no portfolio.
+        """
+        from tengri_fast.risk.recorded import portfolio_document
+
+        with self._lock:
+            gate = self._gate
+        held = getattr(gate, "portfolio", None)
+        if held is None:
+            raise ControlError("there is no portfolio: the run has not begun, has ended, or has no risk gate")
+        known: Any = gate if hasattr(gate, "utilisation") else None
+        source = f"run, {self._progress['done']:,} of {self._progress['total']:,}"
+        return portfolio_document(held, known, source=source)
 
     def kill(self, name: str, reason: str) -> dict[str, Any]:
         """Stop the run's trading under a name; from any thread."""

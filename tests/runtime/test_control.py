@@ -145,7 +145,7 @@ def test_several_requests_on_one_connection_and_ids(server):
     assert found[0] == {"ok": True, "result": {"pid": os.getpid()}, "id": 7}
     assert found[1] == {
         "ok": False,
-        "error": "`command` must be one of ping, status, kill, rearm, was 'nope'",
+        "error": "`command` must be one of ping, status, portfolio, kill, rearm, was 'nope'",
         "id": "x",
     }
     assert found[2] == {"ok": True, "result": {"pid": os.getpid()}}

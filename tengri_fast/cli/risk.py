@@ -1,0 +1,23 @@
+"""``tengri risk``: backtest value at risk, and report the risk of a portfolio."""
+
+from __future__ import annotations
+
+import click
+
+from tengri_fast.cli import LazyGroup
+
+COMMANDS = {
+    "backtest": (
+        "tengri_fast.cli.risk_backtest:backtest",
+        "Judge VaR and ES forecasts of a series by what happened.",
+    ),
+    "report": (
+        "tengri_fast.cli.risk_report:report",
+        "Show VaR, ES, attribution, stress and limits of a portfolio.",
+    ),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS)
+def risk() -> None:
+    """Measure risk, and backtest the measures."""
