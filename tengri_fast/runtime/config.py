@@ -37,6 +37,7 @@ from tengri_fast.runtime.schema import (
     RiskSection,
     StrategySection,
 )
+from tengri_fast.runtime.schema_types import RATE_PATTERN
 from tengri_fast.runtime.toml_text import Path as KeyPath
 from tengri_fast.runtime.toml_text import join_path, key_lines, to_toml
 
@@ -47,6 +48,8 @@ MAX_PROBLEMS_SHOWN = 25
 _SECRET = re.compile(r"key|secret|passw|passphrase|token|credential|private", re.IGNORECASE)
 _SIZE = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)\s*")
 _MONEY = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)(?:\s+([A-Z0-9]{2,10}))?\s*")
+_PERCENT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?%")
+_RATE = re.compile(RATE_PATTERN)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _STEP = re.compile(r"([A-Za-z0-9_-]+)((?:\[[0-9]{1,6}\])*)")
 
@@ -222,6 +225,7 @@ class TengriConfig(msgspec.Struct, frozen=True, kw_only=True):
         named = {f"neural.models[{i}].config": model.config for i, model in enumerate(self.neural.models)}
         if self.risk.scenarios.path is not None:
             named["risk.scenarios.path"] = self.risk.scenarios.path
+        named |= {f"risk.stress.files[{i}]": path for i, path in enumerate(self.risk.stress.files)}
         if self.backtest is not None:
             for kind in ("quotes", "trades", "depth"):
                 for i, path in enumerate(getattr(self.backtest, kind)):
@@ -589,6 +593,8 @@ class _Checker:
             if isinstance(kind, inspect.IntType) and kind.gt is not None and isinstance(parsed, int) and parsed <= 0:
                 return self.bad(path, "must be longer than zero", value)
             return parsed
+        if special in ("amount", "limit"):
+            return self.amount(special, value, path)
         rule = 'must be a number > 0, such as 0.01 or "0.01"'
         currency: str | None = None
         number: Decimal | None = None
@@ -610,6 +616,41 @@ class _Checker:
         number = Decimal(f"{number.normalize():f}")
         return Money(number, currency) if special == "money" else number
 
+    def amount(self, special: str, value: Any, path: KeyPath) -> Any:
+        """A number > 0 as text, a share of equity ("150%"), and for a limit of any measure also a rate."""
+        if isinstance(value, str) and (_PERCENT.fullmatch(value) or (special == "limit" and _RATE.fullmatch(value))):
+            return value
+        before = len(self.problems)
+        number = self.special("size", inspect.DecimalType(), value, path)
+        if len(self.problems) > before:
+            del self.problems[before:]
+            rule = 'must be an amount > 0 or a share of equity such as "150%"'
+            return self.bad(path, rule + (', or a rate such as "100/1s"' if special == "limit" else ""), value)
+        return str(number)
+
+
+def _risk_rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
+    """What the gate itself says about ``[risk]``, told at its key."""
+    from tengri_fast.runtime.risk_settings import limits_of, stressed
+
+    risk = config.risk
+    try:
+        if risk.limits:
+            limits_of(risk)
+    except ConfigurationError as error:
+        found = re.match(r"`([a-z_]+)(?:\.([a-z_]+))?`", str(error))
+        key: KeyPath = ("risk",) if found is None else ("risk", *(part for part in found.groups() if part))
+        yield key, str(error)[0 if found is None else found.end() :].strip()
+    if risk.limits and risk.neural_stress_testing and stressed(risk) is None:
+        yield ("risk", "neural_stress_testing"), "needs max_stress_loss or max_portfolio_var, has neither, was true"
+    names = [each.name for each in risk.bucket]
+    for i, each in enumerate(risk.bucket):
+        if each.name in names[:i]:
+            yield ("risk", "bucket", i, "name"), f"must be there once, was {_shown(each.name)} again"
+        for k, name in enumerate(each.instruments):
+            if any(name in other.instruments for other in risk.bucket[:i]) or name in each.instruments[:k]:
+                yield ("risk", "bucket", i, "instruments", k), f"must be in one bucket, was {_shown(name)} again"
+
 
 def _feature_rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
     """Words of ``[neural.features]`` that mean no feature, or one of another list."""
@@ -629,17 +670,22 @@ def _rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
     scenarios, backtest, neural = config.risk.scenarios, config.backtest, config.neural
     if scenarios.source == "file" and scenarios.path is None:
         yield ("risk", "scenarios", "path"), 'must be given when risk.scenarios.source is "file", was missing'
-    if scenarios.source != "file" and scenarios.path is not None:
-        yield (
-            ("risk", "scenarios", "path"),
-            f'needs risk.scenarios.source = "file", was {_shown(scenarios.path)} with "{scenarios.source}"',
-        )
+    for name, other in (("path", "file"), ("keep", "rolling")):
+        given = getattr(scenarios, name)
+        if scenarios.source != other and given is not None:
+            yield (
+                ("risk", "scenarios", name),
+                f'needs risk.scenarios.source = "{other}", was {_shown(given)} with "{scenarios.source}"',
+            )
     var = config.risk.var
     fewest = math.ceil(1.0 / (1.0 - var.level) - 1e-6)
     if var.scenarios < fewest:
         rule = f"must be >= {fewest} for a level of {var.level}, so that the tail holds one"
         yield ("risk", "var", "scenarios"), f"{rule}, was {var.scenarios}"
+    if var.decay is not None and var.method not in ("age_weighted", "filtered"):
+        yield ("risk", "var", "decay"), f'needs the method "age_weighted" or "filtered", was given with "{var.method}"'
     yield from _feature_rules(config)
+    yield from _risk_rules(config)
     first: dict[str, int] = {}
     for i, model in enumerate(neural.models):
         if first.setdefault(model.config, i) != i:
@@ -656,7 +702,7 @@ def _rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
         why = "[backtest]" if backtest is not None else "[data_sources]"
         yield (
             ("risk",),
-            f"must set at least one of max_order_notional, max_position, price_collar_bps, max_portfolio_var "
+            f"must set a limit, such as max_order_notional, max_position, price_collar_bps or max_portfolio_var, "
             f"when {why} is configured, sets none",
         )
     if backtest is not None:

@@ -21,6 +21,16 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from tengri_fast.runtime.durations import Frequency
+from tengri_fast.runtime.schema_risk import RiskSection
+from tengri_fast.runtime.schema_types import (
+    Duration,
+    InstrumentName,
+    Name,
+    PositiveDuration,
+    Size,
+    Tag,
+    Text,
+)
 
 __all__ = [
     "BacktestSection",
@@ -41,40 +51,13 @@ __all__ = [
     "PolymarketSource",
     "ReportSection",
     "RiskSection",
-    "ScenariosSection",
     "StrategySection",
     "TardisSource",
-    "VarSection",
 ]
 
-Duration = Annotated[int, Meta(ge=0, extra={"kind": "duration"})]
-PositiveDuration = Annotated[int, Meta(gt=0, extra={"kind": "duration"})]
-Size = Annotated[Decimal, Meta(extra={"kind": "size"})]
-Text = Annotated[str, Meta(min_length=1, max_length=4096)]
-Name = Annotated[
-    str,
-    Meta(extra={"pattern": r"[\x21-\x7e]{1,64}", "rule": "must be 1 to 64 visible ASCII characters without spaces"}),
-]
-Tag = Annotated[
-    str, Meta(extra={"pattern": r"[A-Za-z0-9_]{1,16}", "rule": "must be 1 to 16 letters, digits or underscores"})
-]
-InstrumentName = Annotated[
-    str,
-    Meta(
-        extra={
-            "pattern": r"[\x21-\x7e]{1,100}\.[A-Za-z0-9_-]{1,50}",
-            "rule": 'must be a symbol and a venue, such as "BTCUSDT-PERP.BINANCE"',
-        }
-    ),
-]
-Currency = Annotated[
-    str, Meta(extra={"pattern": r"[A-Z0-9]{2,10}", "rule": 'must be a currency code in capitals, such as "USDT"'})
-]
 NOT_YET_FEATURES = Meta(extra={"pending": "models bring their own features; only `tengri features` uses the list"})
 NOT_YET_ENSEMBLE = Meta(extra={"pending": "one model runs; models are not combined"})
 NOT_YET_BATCH = Meta(extra={"pending": "instruments are computed one at a time"})
-NOT_YET_STRESS = Meta(extra={"pending": "stress scenarios do not run in the gate"})
-NOT_YET_SIZING = Meta(extra={"pending": "orders have the fixed trade_size"})
 NOT_YET_EXECUTION = Meta(extra={"pending": "orders go out as plain market orders; the term is zero"})
 Feed = Annotated[
     str,
@@ -199,73 +182,6 @@ class PolicySection(Struct, frozen=True, kw_only=True):
     min_confidence: Annotated[float, Meta(ge=0, le=1)] = 0.0
     max_holding: Duration = 0
     cooldown: Duration = 0
-
-
-class VarSection(Struct, frozen=True, kw_only=True):
-    """``[risk.var]``: how value at risk is measured.
-
-    Attributes
-    ----------
-    level : float
-        Confidence level, 0.99 for 99 %.
-    horizon : int
-        Nanoseconds.
-    method : str
-        "historical": revaluation under past returns.
-    scenarios : int
-        How many scenarios are kept.
-    base_currency : str or None
-        Currency of the limit; None takes that of the account.
-    """
-
-    level: Annotated[float, Meta(gt=0.5, lt=1)] = 0.99
-    horizon: PositiveDuration = 86_400_000_000_000
-    method: Literal["historical"] = "historical"
-    scenarios: Annotated[int, Meta(ge=2, le=1_000_000)] = 1000
-    base_currency: Currency | None = None
-
-
-class ScenariosSection(Struct, frozen=True, kw_only=True):
-    """``[risk.scenarios]``: where the returns come from: a file, or the returns seen while running."""
-
-    source: Literal["file", "rolling"] = "rolling"
-    path: Text | None = None
-
-
-class RiskSection(Struct, frozen=True, kw_only=True):
-    """``[risk]``: the limits that the pre-trade gate enforces. A limit that is not given is not checked.
-
-    Attributes
-    ----------
-    max_order_notional : Decimal or None
-        Largest value of one order, in the base currency.
-    max_position : Decimal or None
-        Largest absolute position, in the instrument's own units, counting working orders.
-    price_collar_bps : float or None
-        Largest distance of an order's price from the mid.
-    max_portfolio_var : float or None
-        Limit of post-trade value at risk, as a fraction of account equity.
-    stale_quote : int or None
-        Largest age in nanoseconds of the quote that an order is checked against; no limit by itself.
-    neural_stress_testing, dynamic_position_sizing : bool
-        Stress scenarios in the gate; size of entries from volatility and VaR budget.
-    """
-
-    max_order_notional: Size | None = None
-    max_position: Size | None = None
-    price_collar_bps: Annotated[float, Meta(gt=0, le=10_000)] | None = None
-    max_portfolio_var: Annotated[float, Meta(gt=0, le=1)] | None = None
-    stale_quote: PositiveDuration | None = None
-    neural_stress_testing: Annotated[bool, NOT_YET_STRESS] = False
-    dynamic_position_sizing: Annotated[bool, NOT_YET_SIZING] = False
-    var: VarSection = VarSection()
-    scenarios: ScenariosSection = ScenariosSection()
-
-    @property
-    def limits(self) -> tuple[str, ...]:
-        """Names of the limits that are set."""
-        names = ("max_order_notional", "max_position", "price_collar_bps", "max_portfolio_var")
-        return tuple(name for name in names if getattr(self, name) is not None)
 
 
 class ExecutionSection(Struct, frozen=True, kw_only=True):
