@@ -1,12 +1,13 @@
-"""Durations as people write them ("5s", "100ms", "1d") turned into nanoseconds."""
+"""Durations as people write them ("5s", "100ms", "1d") turned into nanoseconds, and checks of numbers."""
 
 from __future__ import annotations
 
+import math
 import re
 
 from tengri_fast.errors import ConfigurationError
 
-__all__ = ["duration_ns"]
+__all__ = ["duration_ns", "positive"]
 
 _UNITS = {
     "ns": 1,
@@ -47,3 +48,15 @@ def duration_ns(field: str, value: int | str) -> int:
     if value < 1:
         raise ConfigurationError(f"`{field}` must be >= 1 ns, was {value!r}")
     return value
+
+
+def positive(field: str, value: float) -> None:
+    """Refuse what is not a finite number above zero.
+
+    Raises
+    ------
+    ConfigurationError
+        With the name of the field and the value.
+    """
+    if not (math.isfinite(value) and value > 0.0):
+        raise ConfigurationError(f"`{field}` must be finite and > 0, was {value}")

@@ -71,17 +71,17 @@ class Holdings:
     instrument_ids: tuple[str, ...]
     quantities: Floats
     prices: Floats
-    multipliers: Floats = _NONE
-    rates: Floats = _NONE
+    multipliers: Floats = field(default_factory=lambda: _NONE)
+    rates: Floats = field(default_factory=lambda: _NONE)
     payoffs: tuple[str, ...] = ()
-    spreads: Floats = _NONE
-    depths: Floats = _NONE
-    volumes: Floats = _NONE
+    spreads: Floats = field(default_factory=lambda: _NONE)
+    depths: Floats = field(default_factory=lambda: _NONE)
+    volumes: Floats = field(default_factory=lambda: _NONE)
     asset_classes: tuple[str, ...] = ()
     venues: tuple[str, ...] = ()
     currencies: tuple[str, ...] = ()
-    deltas: Floats = _NONE
-    gammas: Floats = _NONE
+    deltas: Floats = field(default_factory=lambda: _NONE)
+    gammas: Floats = field(default_factory=lambda: _NONE)
     base_currency: str = "USD"
     equity: float = math.nan
     codes: npt.NDArray[np.int64] = field(init=False, repr=False)

@@ -16,17 +16,17 @@ from typing import Literal
 import msgspec
 
 from tengri_fast.errors import ConfigurationError
-from tengri_fast.risk._units import duration_ns
+from tengri_fast.risk._units import duration_ns, positive
+from tengri_fast.risk.limits import RiskLimits
 
-__all__ = ["InstrumentFacts", "OrderView", "RiskLimits", "VarSettings", "Verdict", "Violation"]
+__all__ = ["InstrumentFacts", "OrderView", "RiskLimits", "Utilisation", "VarSettings", "Verdict", "Violation"]
 
 _PAYOFFS = ("linear", "inverse", "binary")
+#: How value at risk can be measured on the order path.
+VAR_METHODS = ("historical", "age_weighted", "filtered", "normal", "cornish_fisher", "monte_carlo")
+_TAILS = ("empirical", "normal", "cornish_fisher")
+_SHORT_RULES = ("allowed", "forbidden", "uptick")
 _NAN = float("nan")
-
-
-def _positive(field: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0.0):
-        raise ConfigurationError(f"`{field}` must be finite and > 0, was {value}")
 
 
 class InstrumentFacts(msgspec.Struct, frozen=True):
@@ -46,6 +46,16 @@ class InstrumentFacts(msgspec.Struct, frozen=True):
         Limits of the venue on one order; 0 means none.
     quote_currency, settlement_currency : str
         A quanto is an instrument whose two currencies differ and whose payoff is linear.
+    margin_rate : float
+        Initial margin as a fraction of notional; 0 means none is known.
+    venue : str
+        Empty means the part of ``instrument_id`` after its last dot, which is what :attr:`venue_name` answers.
+    bucket : str
+        Correlation bucket, a scope for limits; empty means none.
+    asset_class : str
+        For reports and shocks by class; empty means none.
+    short : {"allowed", "forbidden", "uptick"}
+        Whether a position below zero may be opened: always, never, or only by an order priced above the bid.
 
     Raises
     ------
@@ -62,14 +72,21 @@ class InstrumentFacts(msgspec.Struct, frozen=True):
     max_quantity: float = 0.0
     quote_currency: str = "USD"
     settlement_currency: str = "USD"
+    margin_rate: float = 0.0
+    venue: str = ""
+    bucket: str = ""
+    asset_class: str = ""
+    short: Literal["allowed", "forbidden", "uptick"] = "allowed"
 
     def __post_init__(self) -> None:
         if not self.instrument_id:
             raise ConfigurationError("`instrument_id` must not be empty")
         if self.payoff not in _PAYOFFS:
             raise ConfigurationError(f"`payoff` must be one of {', '.join(_PAYOFFS)}, was {self.payoff!r}")
-        _positive("multiplier", self.multiplier)
-        for field in ("price_increment", "size_increment", "min_quantity", "max_quantity"):
+        if self.short not in _SHORT_RULES:
+            raise ConfigurationError(f"`short` must be one of {', '.join(_SHORT_RULES)}, was {self.short!r}")
+        positive("multiplier", self.multiplier)
+        for field in ("price_increment", "size_increment", "min_quantity", "max_quantity", "margin_rate"):
             value = getattr(self, field)
             if not (math.isfinite(value) and value >= 0.0):
                 raise ConfigurationError(f"`{field}` must be finite and >= 0, was {value}")
@@ -80,6 +97,11 @@ class InstrumentFacts(msgspec.Struct, frozen=True):
         for field in ("quote_currency", "settlement_currency"):
             if not getattr(self, field):
                 raise ConfigurationError(f"`{field}` must not be empty")
+
+    @property
+    def venue_name(self) -> str:
+        """The venue, taken from the name of the instrument where none was given; may be empty."""
+        return self.venue or self.instrument_id.rpartition(".")[2] * ("." in self.instrument_id)
 
 
 class OrderView(msgspec.Struct):
@@ -166,6 +188,36 @@ class Violation(msgspec.Struct, frozen=True):
         return " ".join(parts)
 
 
+class Utilisation(msgspec.Struct, frozen=True):
+    """How far a limit is used.
+
+    Parameters
+    ----------
+    code : str
+        Of the limit, as in :class:`Violation`.
+    scope : str
+        "portfolio", or what the limit is of, such as "strategy:S-1" or "instrument:BTC".
+    value, limit : float
+        What is used and what is allowed, in the units of the limit; NaN value when it is not known, infinite limit
+        where the limit only warns.
+    share : float
+        ``value / limit``.
+    at : float
+        In a warning, the share that was passed; NaN when it was the soft limit, or when this is no warning.
+    """
+
+    code: str
+    scope: str
+    value: float
+    limit: float
+    share: float
+    at: float = _NAN
+
+    def text(self) -> str:
+        """One line, such as ``MAX_POSITION instrument:BTC 4 of 5 (80 %)``."""
+        return f"{self.code} {self.scope} {self.value:.10g} of {self.limit:.10g} ({100.0 * self.share:.3g} %)"
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """The gate's answer: every violation that was found, not only the first.
 
@@ -179,81 +231,19 @@ class Verdict(msgspec.Struct, frozen=True):
         Empty when allowed.
     alerts : tuple of str
         Something failed that did not stop the order and that a person should see.
+    warnings : tuple of Utilisation
+        Limits of which this order passed a share that is to be told, or a soft limit; it goes out all the same.
     """
 
     allowed: bool
     reducing: bool
     violations: tuple[Violation, ...] = ()
     alerts: tuple[str, ...] = ()
+    warnings: tuple[Utilisation, ...] = ()
 
     def text(self) -> str:
         """All violations in one line, empty when there are none."""
         return "; ".join(violation.text() for violation in self.violations)
-
-
-class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is allowed. A limit that is None is not checked; at least one must be set.
-
-    Parameters
-    ----------
-    max_order_notional : float, optional
-        Largest value of one order, base currency.
-    max_position : float or dict, optional
-        Largest absolute net position per instrument, in units, with every working order of that side filled; also the
-        largest sum of its long, and of its short positions, where strategies or hedging hold several. A dict
-        gives one limit per instrument; its key "*" holds for those not named, which otherwise may not be traded.
-    price_collar_bps : float, optional
-        Largest distance of an order's price from the reference price, basis points.
-    max_portfolio_var : float, optional
-        Largest value at risk after the order, as a fraction of equity.
-    stale_quote : int or str, optional
-        Largest age of the reference quote, ns or a text like "5s".
-
-    Raises
-    ------
-    ConfigurationError
-        When a limit is not positive and finite, or none is set.
-    """
-
-    max_order_notional: float | None = None
-    max_position: float | dict[str, float] | None = None
-    price_collar_bps: float | None = None
-    max_portfolio_var: float | None = None
-    stale_quote: int | str | None = None
-
-    def __post_init__(self) -> None:
-        for field in ("max_order_notional", "price_collar_bps", "max_portfolio_var"):
-            value = getattr(self, field)
-            if value is not None:
-                _positive(field, value)
-        if isinstance(self.max_position, dict):
-            if not self.max_position:
-                raise ConfigurationError("`max_position` must name at least one instrument, was {}")
-            for name, value in self.max_position.items():
-                if not (math.isfinite(value) and value >= 0.0):
-                    raise ConfigurationError(f"`max_position.{name}` must be finite and >= 0, was {value}")
-        elif self.max_position is not None:
-            _positive("max_position", self.max_position)
-        if self.stale_quote is not None:
-            duration_ns("stale_quote", self.stale_quote)
-        limits = (self.max_order_notional, self.max_position, self.price_collar_bps, self.max_portfolio_var)
-        if all(limit is None for limit in limits):
-            raise ConfigurationError(
-                "`risk` must set at least one of `max_order_notional`, `max_position`, `price_collar_bps`, "
-                "`max_portfolio_var`: a gate without a limit protects nothing"
-            )
-
-    @property
-    def stale_quote_ns(self) -> int | None:
-        """Largest age of the reference quote in ns, None when age is not checked."""
-        return None if self.stale_quote is None else duration_ns("stale_quote", self.stale_quote)
-
-    def position_limit(self, instrument_id: str) -> float | None:
-        """Position limit of one instrument in units; None when positions are not limited."""
-        if isinstance(self.max_position, dict):
-            # An instrument nobody gave a limit gets none: forgetting one must not mean "unlimited".
-            return self.max_position.get(instrument_id, self.max_position.get("*", 0.0))
-        return self.max_position
 
 
 class VarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -265,12 +255,21 @@ class VarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Confidence, in (0.5, 1).
     horizon : int or str
         Holding period, ns or a text like "60s"; the scenarios must have been built for exactly it.
-    method : {"historical"}
-        Historical simulation with full revaluation.
+    method : str
+        One of :data:`tengri_fast.risk.gate_scenarios.GATEVAR_METHODS`. It says what
+        :func:`~tengri_fast.risk.gate_scenarios.gate_scenarios` makes of past returns; a portfolio takes the scenarios
+        that it is given as they are.
     scenarios : int
         At most this many scenarios are used, the most recent (last) ones.
     base_currency : str
         Currency of the P&L vector and of the limits in money.
+    tail : {"empirical", "normal", "cornish_fisher"}
+        How value at risk and expected shortfall are read off the scenario results: from the losses themselves, or from
+        their first two or four moments.
+    decay : float, optional
+        Of the methods "age_weighted" and "filtered", in (0, 1).
+    seed : int
+        Of the method "monte_carlo".
 
     Raises
     ------
@@ -280,22 +279,29 @@ class VarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     level: float = 0.99
     horizon: int | str = 86_400_000_000_000
-    method: Literal["historical"] = "historical"
+    method: Literal["historical", "age_weighted", "filtered", "normal", "cornish_fisher", "monte_carlo"] = "historical"
     scenarios: int = 1000
     base_currency: str = "USD"
+    tail: Literal["empirical", "normal", "cornish_fisher"] = "empirical"
+    decay: float | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0.5 < self.level < 1.0:
             raise ConfigurationError(f"`level` must be between 0.5 and 1, was {self.level}")
         duration_ns("horizon", self.horizon)
-        if self.method != "historical":
-            raise ConfigurationError(f"`method` must be historical, was {self.method!r}")
+        if self.method not in VAR_METHODS:
+            raise ConfigurationError(f"`method` must be one of {', '.join(VAR_METHODS)}, was {self.method!r}")
+        if self.decay is not None and not 0.0 < self.decay < 1.0:
+            raise ConfigurationError(f"`decay` must be between 0 and 1, was {self.decay}")
         if self.scenarios < self.min_scenarios:
             raise ConfigurationError(
                 f"`scenarios` must be >= {self.min_scenarios} for a level of {self.level}, was {self.scenarios}"
             )
         if not self.base_currency:
             raise ConfigurationError("`base_currency` must not be empty")
+        if self.tail not in _TAILS:
+            raise ConfigurationError(f"`tail` must be one of {', '.join(_TAILS)}, was {self.tail!r}")
 
     @property
     def horizon_ns(self) -> int:

@@ -1,4 +1,4 @@
-"""VaR and ES against NumPy's inverted CDF, an integral, and each other; kernels against their Python selves."""
+"""VaR and ES against NumPy's inverted CDF, an integral, and each other."""
 
 from __future__ import annotations
 
@@ -76,89 +76,6 @@ def test_bad_input_is_named(bad):
         value_at_risk(bad)
     with pytest.raises(DataConversionError, match="`level` must be"):
         expected_shortfall([1.0], 1.0)
-
-
-# -- kernels ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def kernels():
-    from tengri_fast.risk import kernels
-
-    kernels.warmup()
-    return kernels
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 100, 513, 1000])
-@pytest.mark.parametrize("level", [0.6, 0.95, 0.99])
-@pytest.mark.parametrize("order", ["random", "ascending", "descending", "equal", "ties"])
-def test_tail_kernel_is_the_definition(kernels, count, level, order):
-    rng = np.random.default_rng(count)
-    values = rng.standard_normal(count)
-    values = {
-        "random": values,
-        "ascending": np.sort(values),
-        "descending": np.sort(values)[::-1].copy(),
-        "equal": np.full(count, -3.25),
-        "ties": np.round(values),
-    }[order]
-    rank, mass = tail_rank(count, level)
-    risk, shortfall = kernels.tail(values, mass, np.empty(rank))
-    assert risk == value_at_risk(values, level)
-    assert shortfall == pytest.approx(expected_shortfall(values, level), rel=1e-12, abs=1e-12)
-
-
-def _arguments(payoff, seed=3):
-    rng = np.random.default_rng(seed)
-    n, s = 4, 37
-    returns = (rng.standard_normal((n, s)) * 0.05).astype(np.float32)
-    pnl = rng.standard_normal((4, s))
-    applied = np.abs(rng.standard_normal((n, 6)))
-    target = np.abs(rng.standard_normal((n, 6)))
-    applied[:, 5], target[:, 5] = rng.uniform(0.1, 0.9, n), rng.uniform(0.1, 0.9, n)
-    return {
-        "apply_columns": (
-            pnl,
-            returns,
-            np.array([2, 0, 1, 3]),
-            np.full(n, payoff),
-            np.abs(rng.standard_normal(n)),
-            applied,
-            target,
-            np.abs(rng.standard_normal(8)),
-            np.array([3, 1, 0, 0]),
-            2,
-        ),
-        "_coefficient": (payoff, 1.7, 0.4),
-        "_unit": (returns, 2, payoff, 1.7, 0.4, np.empty(s)),
-        "exceedances": (pnl, returns, 1, payoff, 2.0, 0.4, 5.0, 3.0, -2.0, 1.0, 5, 0.7, 1000, np.empty(s)),
-        "case_pnl": (pnl, returns, 1, payoff, 2.0, 0.4, 2, -3.0, np.empty(s)),
-        "tail": (pnl[0].copy(), 3.5, np.empty(4)),
-    }
-
-
-@pytest.mark.parametrize("payoff", [0, 1, 2])
-def test_every_kernel_equals_its_python_self(kernels, payoff):
-    names = {function.py_func.__name__ for function, _ in kernels.SIGNATURES}
-    assert names == set(_arguments(payoff))  # no kernel without a row here
-    for function, _ in kernels.SIGNATURES:
-        compiled, plain = _arguments(payoff)[function.py_func.__name__], _arguments(payoff)[function.py_func.__name__]
-        a, b = function(*compiled), function.py_func(*plain)
-        if a is not None:
-            np.testing.assert_allclose(a, b, rtol=1e-13)
-        for left, right in zip(compiled, plain, strict=True):
-            if isinstance(left, np.ndarray):
-                np.testing.assert_allclose(left, right, rtol=1e-13, atol=1e-15)
-        assert len(function.signatures) == 1, "a call compiled a second version"
-
-
-def test_exceedances_counts_nan_and_overflow_as_loss(kernels):
-    pnl = np.zeros((4, 8))
-    pnl[0, :3] = np.nan
-    pnl[0, 3] = -np.inf
-    returns = np.zeros((1, 8), dtype=np.float32)
-    found = kernels.exceedances(pnl, returns, 0, 0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 2, 5.0, 100, np.empty(8))
-    assert found == 4
 
 
 def test_numba_is_not_imported_for_plain_limits():
