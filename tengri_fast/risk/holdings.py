@@ -190,7 +190,8 @@ class Holdings:
 
     def exposures(self) -> Floats:
         """Signed exposure dV/dr of each position in base currency, shape (N,); a binary counts as linear."""
-        per_unit = np.where(self.codes == 1, 1.0 / self.prices, self.prices)
+        # Only an inverse instrument is divided by its price, which is above zero: that of a binary may be zero.
+        per_unit = np.where(self.codes == 1, 1.0 / np.where(self.codes == 1, self.prices, 1.0), self.prices)
         greeks = np.isfinite(self.deltas) | np.isfinite(self.gammas)
         per_unit = np.where(greeks, np.nan_to_num(self.deltas) * self.prices, per_unit)
         result: Floats = self.quantities * self.multipliers * self.rates * per_unit
