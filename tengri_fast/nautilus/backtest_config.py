@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from nautilus_trader.backtest.models import FeeModel
@@ -26,6 +27,7 @@ from tengri_fast.nautilus.config import TengriNeuralConfig
 from tengri_fast.nautilus.gate_config import RiskGateConfig
 from tengri_fast.nautilus.loaders import MarketData
 from tengri_fast.risk import RiskLimits, ScenarioSet, VarSettings, scenario_builder
+from tengri_fast.risk.sizing_settings import SizingSettings
 from tengri_fast.runtime.model_spec import ALIASES, ModelBundle, load_bundle
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ __all__ = [
     "mid_prices",
     "model_of",
     "scenarios_of",
+    "sizing_of",
     "strategy_config",
 ]
 
@@ -211,6 +214,21 @@ def gate_config(config: TengriConfig, instrument: Instrument, prices: tuple[str,
     )
 
 
+def sizing_of(config: TengriConfig) -> SizingSettings | None:
+    """How entries are sized: ``[risk.sizing]`` with ``dynamic_position_sizing``, else None for the fixed size."""
+    risk = config.risk
+    if not risk.dynamic_position_sizing:
+        return None
+    values = msgspec.structs.asdict(risk.sizing)
+    if risk.max_portfolio_var is not None:
+        # Without a gate of its own the strategy keeps to the limit that the gate would enforce.
+        values |= {"var_limit": risk.max_portfolio_var, "var_level": risk.var.level, "var_horizon": risk.var.horizon}
+    try:
+        return SizingSettings(**values)
+    except ConfigurationError as error:
+        raise config.error("risk.sizing", str(error)) from None
+
+
 def strategy_config(config: TengriConfig, row: InstrumentContract, model: Path, first_mid: float) -> TengriNeuralConfig:
     """The strategy's configuration from ``[strategy]``, ``[policy]`` and ``[neural]``."""
     policy = config.policy
@@ -223,6 +241,7 @@ def strategy_config(config: TengriConfig, row: InstrumentContract, model: Path, 
         order_id_tag=config.strategy.order_id_tag,
         instrument_id=config.strategy.instrument_id,
         trade_size=config.strategy.trade_size,
+        sizing=sizing_of(config),
         model=str(model),
         threshold_bps=policy.threshold_bps,
         exit_bps=policy.exit_bps,

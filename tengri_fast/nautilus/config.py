@@ -11,6 +11,7 @@ from nautilus_trader.model.data import BarType
 from nautilus_trader.model.identifiers import InstrumentId
 
 from tengri_fast.errors import ConfigurationError
+from tengri_fast.risk.sizing_settings import SizingSettings
 from tengri_fast.runtime.durations import MAX_NS, parse_duration
 
 __all__ = ["TengriNeuralConfig", "duration_ns"]
@@ -77,6 +78,9 @@ class TengriNeuralConfig(StrategyConfig, kw_only=True, frozen=True):
         Nautilus' book type for `book` = "deltas": "L1_MBP", "L2_MBP" or "L3_MBO".
     trade_size : Decimal or str, optional
         Quantity of an entry. Without it the default policy computes signals and sends no order.
+    sizing : SizingSettings or dict, optional
+        Size of entries from volatility, the signal's odds and the value-at-risk budget instead of the fixed
+        `trade_size`, which then is the largest entry when it is given.
     threshold_bps : float, default 0.5
         What the expected return must exceed beyond fees and half the spread, in basis points.
     exit_bps : float, default 0.0
@@ -125,6 +129,7 @@ class TengriNeuralConfig(StrategyConfig, kw_only=True, frozen=True):
     book: str = "depth10"
     book_type: str = "L2_MBP"
     trade_size: Decimal | None = None
+    sizing: SizingSettings | None = None
     threshold_bps: float = 0.5
     exit_bps: float = 0.0
     fee_bps: float | None = None
@@ -173,6 +178,8 @@ class TengriNeuralConfig(StrategyConfig, kw_only=True, frozen=True):
             if not size.is_finite() or size <= 0:
                 raise ConfigurationError(f"`trade_size` must be > 0, was {self.trade_size}")
             self._set("trade_size", size)
+        if isinstance(self.sizing, dict):
+            self._set("sizing", _sizing(self.sizing))
         self._check_number("threshold_bps", self.threshold_bps, -1e9, 1e9)
         self._check_number("exit_bps", self.exit_bps, 0.0, 1e9)
         self._check_number("min_confidence", self.min_confidence, 0.0, 1.0)
@@ -187,6 +194,13 @@ class TengriNeuralConfig(StrategyConfig, kw_only=True, frozen=True):
     def _check_number(self, field: str, value: Any, low: float, high: float) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise ConfigurationError(f"`{field}` must be a number from {low:g} to {high:g}, was {value!r}")
+
+
+def _sizing(values: dict[str, Any]) -> SizingSettings:
+    try:
+        return msgspec.convert(values, SizingSettings)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"`sizing` {error}") from error
 
 
 def _instrument_id(value: InstrumentId | str, field: str) -> InstrumentId:

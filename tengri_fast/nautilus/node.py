@@ -22,7 +22,7 @@ from nautilus_trader.model.identifiers import InstrumentId, TraderId
 from nautilus_trader.persistence.config import DataCatalogConfig
 
 from tengri_fast.errors import ConfigurationError
-from tengri_fast.nautilus.backtest_config import data_file, gate_config, model_of, scenarios_of
+from tengri_fast.nautilus.backtest_config import data_file, gate_config, model_of, scenarios_of, sizing_of
 from tengri_fast.nautilus.clients import ClientPlan, plan_clients
 from tengri_fast.nautilus.config import TengriNeuralConfig
 from tengri_fast.nautilus.gate import NeuralRiskGate
@@ -277,6 +277,7 @@ def _strategy(config: TengriConfig, model: str) -> TengriNeuralConfig:
         order_id_tag=config.strategy.order_id_tag,
         instrument_id=config.strategy.instrument_id,
         trade_size=config.strategy.trade_size,
+        sizing=sizing_of(config),
         model=model,
         threshold_bps=policy.threshold_bps,
         exit_bps=policy.exit_bps,

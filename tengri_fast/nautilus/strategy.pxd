@@ -30,6 +30,11 @@ cdef class TengriNeuralStrategy(Strategy):
     cdef dict _bar_types            # slot -> BarType
     cdef DeltaBooks _books          # by slot, for depth from deltas
     cdef object _around             # Surroundings: legs and external sources
+    cdef object _means              # Means: equity and value-at-risk budget; None without dynamic sizing
+    cdef list _sizers               # PositionSizer by slot, from the start on; None without dynamic sizing
+    cdef list _sizes                # size of the last entry by slot
+    cdef bytes _sizing_state        # what on_load was given, until the sizers are made
+    cdef set _told                  # (slot, reason) of entries without a size, each logged once
     cdef object _history            # the HistoryRequest of this start, None when none was made
     cdef dict _flights              # ClientOrderId -> slot
     cdef dict _holdings             # slot -> {PositionId: signed quantity}
@@ -42,11 +47,14 @@ cdef class TengriNeuralStrategy(Strategy):
     cdef size_t _record_room
 
     cpdef void submit_intent(self, InstrumentId instrument_id, int side)
+    cpdef object entry_quantity(self, InstrumentId instrument_id, int side)
     cpdef int position_side(self, InstrumentId instrument_id)
     cpdef bint order_in_flight(self, InstrumentId instrument_id)
     cpdef void track_order(self, order)
     cpdef void refresh_handlers(self)
     cdef void _take_odds(self, const tf_quote *event, bint emit)
+    cdef void _watch(self, uint32_t slot, double bid, double ask, uint64_t ts) noexcept
+    cdef object _size(self, uint32_t slot, int side)
     cdef bint _listens(self, bint historical) noexcept
     cdef int _index(self, InstrumentId instrument_id) except -2
     cdef uint32_t _slot_by_id(self, InstrumentId instrument_id) except? 0xFFFFFFFF

@@ -18,7 +18,8 @@ one second of event time, doubled with each further refusal up to about a minute
 every tick is not asked on every tick.
 """
 
-from libc.math cimport fabs
+from cpython.list cimport PyList_GET_ITEM
+from libc.math cimport fabs, NAN
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 
@@ -33,6 +34,7 @@ from tengri_fast.errors import ConfigurationError, ModelLoadingError
 from tengri_fast.features.store import FeatureStore
 from tengri_fast.nautilus.config import TengriNeuralConfig, duration_ns
 from tengri_fast.nautilus.history import HistoryRequest
+from tengri_fast.nautilus.sizing import Means, find_gate
 from tengri_fast.nautilus.surroundings import Surroundings
 from tengri_fast.runtime.model_spec import load_bundle
 
@@ -60,6 +62,7 @@ from nautilus_trader.trading.strategy cimport Strategy
 from tengri_fast.market.events cimport TF_SLOT_UNKNOWN, tf_bar, tf_depth10, tf_quote, tf_trade
 from tengri_fast.market.reader cimport TickReader
 from tengri_fast.nautilus.delta_books cimport DeltaBooks
+from tengri_fast.risk.sizing cimport PositionSizer, tf_ask
 from tengri_fast.runtime.engine cimport NeuralSignal, TengriNeuralEngine, tf_signal
 from tengri_fast.runtime.policy cimport Action, DecisionPolicy
 
@@ -75,6 +78,7 @@ cdef enum:
     SOURCES = 256
 
 STATE_KEY = "tengri_state_v1"
+SIZING_KEY = "tengri_sizing_v1"
 ENTRY_TAG = "TENGRI_ENTRY"
 EXIT_TAG = "TENGRI_EXIT"
 
@@ -224,13 +228,14 @@ cdef class TengriNeuralStrategy(Strategy):
         instrument_id : InstrumentId
             One of the configured instruments.
         side : int
-            +1 buys and -1 sells ``trade_size`` at market; 0 closes what this strategy holds with reduce-only market
-            orders.
+            +1 buys and -1 sells ``trade_size`` at market, or with ``sizing`` what that gives for the present signal
+            (nothing when that is zero); 0 closes what this strategy holds with reduce-only market orders.
 
         Raises
         ------
         ConfigurationError
-            If the side is none of these, the instrument is not configured, or an entry has no `trade_size`.
+            If the side is none of these, the instrument is not configured, or an entry has neither `trade_size` nor
+            `sizing`.
 
         Notes
         -----
@@ -240,12 +245,13 @@ cdef class TengriNeuralStrategy(Strategy):
         cdef Order order
         cdef uint32_t slot = self._slot_by_id(instrument_id)
         if side == 1 or side == -1:
-            if not self._quantities:
-                raise ConfigurationError("`trade_size` must be set to open a position, was None")
+            quantity = self.entry_quantity(instrument_id, side)
+            if quantity is None:
+                return
             order = (<object>self.order_factory).market(
                 instrument_id=instrument_id,
                 order_side=OrderSide.BUY if side > 0 else OrderSide.SELL,
-                quantity=self._quantities[slot],
+                quantity=quantity,
                 tags=[ENTRY_TAG],
             )
             self.track_order(order)
@@ -263,6 +269,34 @@ cdef class TengriNeuralStrategy(Strategy):
                 (<object>self).submit_order(order, position_id=(<Position>position).id)
         else:
             raise ConfigurationError(f"`side` must be -1, 0 or +1, was {side}")
+
+    cpdef object entry_quantity(self, InstrumentId instrument_id, int side):
+        """How much an entry at the present signal is: for an override of ``submit_intent`` that sends other orders.
+
+        Parameters
+        ----------
+        instrument_id : InstrumentId
+            One of the configured instruments.
+        side : int
+            +1 or -1.
+
+        Returns
+        -------
+        Quantity or None
+            ``trade_size``, or with ``sizing`` what the sizer gives. None when that is nothing: the reason is logged
+            once, and the policy is not acted on for a second of event time.
+
+        Raises
+        ------
+        ConfigurationError
+            If the instrument is not configured, or there is neither `trade_size` nor `sizing`.
+        """
+        cdef uint32_t slot = self._slot_by_id(instrument_id)
+        if self._sizers is not None:
+            return self._size(slot, side)
+        if not self._quantities:
+            raise ConfigurationError("`trade_size` must be set to open a position, was None")
+        return self._quantities[slot]
 
     # ---- questions -----------------------------------------------------------------------------------------------
 
@@ -287,6 +321,19 @@ cdef class TengriNeuralStrategy(Strategy):
         if slot >= <uint32_t>len(self._policies):
             raise ConfigurationError("`policy` exists from the start of the strategy on, which has not started")
         return self._policies[slot]
+
+    def sizer(self, InstrumentId instrument_id):
+        """The ``PositionSizer`` of an instrument; its ``explain()`` tells of the last entry. None without sizing.
+
+        Raises
+        ------
+        ConfigurationError
+            If the instrument is not configured, or the strategy has not started.
+        """
+        cdef uint32_t slot = self._slot_by_id(instrument_id)
+        if self.config.sizing is not None and self._sizers is None:
+            raise ConfigurationError("`sizer` exists from the start of the strategy on, which has not started")
+        return None if self._sizers is None else self._sizers[slot]
 
     def depth_book(self, InstrumentId instrument_id):
         """A copy of the book (``OrderBookL2``) that live deltas made, with its counters; None before the first."""
@@ -376,6 +423,11 @@ cdef class TengriNeuralStrategy(Strategy):
         self._around.reset()
         for policy in self._policies:
             policy.reset()
+        if self._sizers is not None:
+            for sizer in self._sizers:
+                sizer.reset()
+            self._sizes = [0.0] * len(self._sizers)
+            self._told = set()
         for i in range(self._desk_count):
             self._desks[i].side = 0
             self._desks[i].in_flight = 0
@@ -439,7 +491,10 @@ cdef class TengriNeuralStrategy(Strategy):
                       struct.pack("<QQi", policy.entered_at, policy.left_at, policy.side)]
         body = b"".join(parts)
         # Nautilus 1.231 takes keys that are part of "expire_time_ns" for dates; this one is not.
-        return {STATE_KEY: body + hashlib.sha256(body).digest() + self.engine.to_bytes()}
+        saved = {STATE_KEY: body + hashlib.sha256(body).digest() + self.engine.to_bytes()}
+        if self._sizers is not None:
+            saved[SIZING_KEY] = self._means.to_bytes(self._sizes)
+        return saved
 
     cpdef void on_load(self, dict[str, bytes] state):
         """Restore what ``on_save`` gave; a state without our key changes nothing.
@@ -451,9 +506,13 @@ cdef class TengriNeuralStrategy(Strategy):
         """
         if STATE_KEY not in state:
             return
+        sizing = state.get(SIZING_KEY) if self.config.sizing is not None else None
         data = bytes(state[STATE_KEY])
         times, at = _read_policy_times(data)
         self.engine.from_bytes(data[at:])
+        if sizing is not None:
+            # The sizers need the instruments, which the cache has from the start on.
+            self._sizing_state = bytes(sizing)
         if not self._policies:
             self._policies = self._make_policies(None)
         cdef DecisionPolicy policy
@@ -474,6 +533,8 @@ cdef class TengriNeuralStrategy(Strategy):
             self.engine.begin()
             self._reader.read_quote(tick, &event)
             slot = event.slot
+            if self._sizers is not None:
+                self._watch(slot, event.bid_price, event.ask_price, event.ts_event)
             if self._needs & QUOTES:
                 made = self.engine.on_quote(&event, not historical)
             else:
@@ -550,6 +611,8 @@ cdef class TengriNeuralStrategy(Strategy):
             self.engine.begin()
             self._reader.read_depth(depth, &event)
             slot = event.slot
+            if self._sizers is not None:
+                self._watch(slot, event.bid_price[0], event.ask_price[0], event.ts_event)
             made = self.engine.on_depth(&event, not historical)
         if self._ordinary & (HISTORICAL if historical else DEPTH) or depth is None:
             if made:
@@ -577,6 +640,8 @@ cdef class TengriNeuralStrategy(Strategy):
             index = self._index(deltas.instrument_id)
             if index >= 0 and self._books.read(deltas, <uint32_t>index, historical, self.cache, self._log, &event):
                 slot = event.slot
+                if self._sizers is not None:
+                    self._watch(slot, event.bid_price[0], event.ask_price[0], event.ts_event)
                 made = self.engine.on_depth(&event, not historical)
         if self._ordinary & (HISTORICAL if historical else DELTAS) or deltas is None:
             if made:
@@ -620,6 +685,46 @@ cdef class TengriNeuralStrategy(Strategy):
         self._around.take_quote(self.engine, event.slot, event.bid_price, event.ask_price, event.ts_event,
                                 event.ts_init, emit)
 
+    cdef void _watch(self, uint32_t slot, double bid, double ask, uint64_t ts) noexcept:
+        """Feed the volatility that entries are sized by."""
+        if slot < self._desk_count and bid > 0.0 and ask >= bid:
+            (<PositionSizer>PyList_GET_ITEM(self._sizers, slot)).observe(bid + 0.5 * (ask - bid), ts)
+
+    cdef object _size(self, uint32_t slot, int side):
+        """The quantity of an entry at the present signal, None when there is nothing to send."""
+        cdef PositionSizer sizer = <PositionSizer>self._sizers[slot]
+        cdef const tf_signal *signal = &self.engine.signal.data
+        cdef DecisionPolicy policy = self._policies[slot]
+        cdef double size = 0.0, equity, rate, budget, ratio = 0.0
+        cdef bint known = signal.slot == slot and signal.rung == 0 and signal.mid > 0.0 and signal.sequence > 0
+        cdef tf_ask ask
+        if known:
+            equity, rate, budgeted, budget = self._means.account(self, slot, signal.mid)
+            ask.side = side
+            if signal.spread >= 0.0:
+                ratio = 0.5e4 * signal.spread / signal.mid
+            sizer._fill(&ask, signal.value, signal.probability[0], signal.probability[2], signal.mid, equity, rate,
+                        policy.fee_bps + ratio)
+            ask.budgeted, ask.budget = budgeted, budget
+            ask.horizon_ns = <double>signal.horizon
+            if self.engine.signal.horizon_unit == "events":
+                ask.horizon_ns *= sizer.volatility.interval()
+            size = sizer.decide(&ask, self._sizes[slot])
+        quantity = None
+        if size > 0.0:
+            quantity = self._means.quantity(slot, size)
+        if quantity is None:
+            # Not asked again on every tick: what is missing now is missing for a while.
+            self._desks[slot].quiet_until = signal.ts_event + SECOND_NS
+            why = sizer.explain().reason if known else "no model stands behind the signal of this instrument"
+            kind = (slot, why.partition(":")[0])
+            if kind not in self._told:
+                self._told.add(kind)
+                self._log.warning(f"No entry in {self._instrument_ids[slot]}: {why}")
+            return None
+        self._sizes[slot] = size
+        return quantity
+
     cdef bint _listens(self, bint historical) noexcept:
         cdef int state = self._fsm.state
         return state == ComponentState.RUNNING or (historical and state == ComponentState.STARTING)
@@ -657,7 +762,7 @@ cdef class TengriNeuralStrategy(Strategy):
     cdef void _act(self, const tf_signal *signal):
         cdef tf_desk *desk
         cdef int action
-        if not self._quantities or signal.slot >= self._desk_count:
+        if (not self._quantities and self._sizers is None) or signal.slot >= self._desk_count:
             return
         desk = &self._desks[signal.slot]
         action = (<DecisionPolicy>self._policies[signal.slot]).decide(signal, desk.side, desk.in_flight > 0)
@@ -684,6 +789,8 @@ cdef class TengriNeuralStrategy(Strategy):
         if isinstance(event, PositionEvent):
             position = event
             slot = self._index(position.instrument_id)
+            if slot >= 0 and self._means is not None:
+                self._means.note_equity(self)
             if slot >= 0:
                 self._hold(<uint32_t>slot, position.position_id,
                            0.0 if isinstance(event, PositionClosed) else position.signed_qty)
@@ -754,6 +861,8 @@ cdef class TengriNeuralStrategy(Strategy):
                     raise ConfigurationError(f"`trade_size` must be a multiple of {instrument.size_increment} for "
                                              f"{instrument.id}, was {size}")
                 self._quantities.append(quantity)
+        if self.config.sizing is not None:
+            self._prepare_sizing(instruments)
         cdef uint32_t i
         for i in range(self._desk_count):
             self._desks[i].side = 0
@@ -766,6 +875,18 @@ cdef class TengriNeuralStrategy(Strategy):
                 for order in find(instrument_id=instrument_id, strategy_id=self.id):
                     if order.tags and (ENTRY_TAG in order.tags or EXIT_TAG in order.tags):
                         self.track_order(order)
+
+    def _prepare_sizing(self, instruments):
+        """Sizers, once; what was saved of them; and the gate of the node, when there is one."""
+        if self._sizers is None:
+            self._means = Means(self.config.sizing, instruments, self.config.trade_size)
+            self._sizers = self._means.sizers
+            self._sizes = [0.0] * len(self._sizers)
+            self._told = set()
+        if self._sizing_state is not None:
+            self._sizes = self._means.from_bytes(self._sizing_state)
+            self._sizing_state = None
+        self._means.use_gate(find_gate(self._msgbus._endpoints.values()))
 
     def _make_policies(self, instruments):
         config = self.config

@@ -170,7 +170,7 @@ def test_config_check_tells_files_and_notes(tmp_path):
     result = call("config", "check", path)
     assert result.exit_code == 0, result.output
     assert f"neural.models[0].config: {tmp_path}/models/lstm_price_prediction.toml" in result.stdout
-    assert "Note: risk.dynamic_position_sizing: not acted on by this version" in result.stdout
+    assert "Note: execution.market_impact_modeling, execution.optimal_execution_algorithm" in result.stdout
     assert re.search(r"is right\. sha256 [0-9a-f]{64}$", result.stdout.strip())
 
 
@@ -345,9 +345,9 @@ def test_backtest_defaults_and_quiet(run, tmp_path, monkeypatch):
 
 
 def test_backtest_says_what_is_not_acted_on(run, tmp_path):
-    path = write(tmp_path, RUNNABLE + "risk.dynamic_position_sizing = true\n")
+    path = write(tmp_path, RUNNABLE + "execution.slippage_prediction = true\n")
     result = call("backtest", path, "--out", tmp_path / "o")
-    assert "Note: risk.dynamic_position_sizing: not acted on by this version" in result.stderr
+    assert "Note: execution.slippage_prediction: not acted on by this version" in result.stderr
 
 
 def test_backtest_needs_its_section(run, tmp_path):

@@ -36,12 +36,14 @@ PURE = {
     "inference/ensemble_session": ["EnsembleSession.judge", "EnsembleSession.combine", "note_time"],
     "runtime/latency": ["LatencyHistogram.record"],
     "runtime/policy": ["DecisionPolicy.decide"],
+    "risk/sizing": ["PositionSizer.decide", "PositionSizer.observe", "EwmaVariance.observe", "FractionalKelly.answer"],
     "market/reader": ["TickReader.read_quote", "TickReader.read_trade", "TickReader.read_bar", "TickReader.read_depth"],
     "market/slots": ["InstrumentSlots.lookup"],
     "nautilus/strategy": [
         "TengriNeuralStrategy.handle_quote_tick",
         "TengriNeuralStrategy.handle_trade_tick",
         "TengriNeuralStrategy._listens",
+        "TengriNeuralStrategy._watch",
     ],
 }
 
