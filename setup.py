@@ -135,7 +135,7 @@ def find_extensions() -> list[Extension]:
         if is_adapter and includes is None:
             continue
         extra = includes if is_adapter and includes else []
-        found.append(Extension(name, [relative.as_posix()], include_dirs=["csrc/include", *extra]))
+        found.append(Extension(name, [relative.as_posix()], include_dirs=["csrc/include", "csrc", *extra]))
     return found
 
 

@@ -7,5 +7,6 @@
 #include "tengri/book.h"
 #include "tengri/features.h"
 #include "tengri/nn.h"
+#include "tengri/risk.h"
 
 #endif

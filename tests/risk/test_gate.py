@@ -342,50 +342,71 @@ def broken(context):
     raise ZeroDivisionError("a bug")
 
 
+class Broken:
+    """A rule of each kind that raises."""
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.code = f"BROKEN_{kind.upper()}"
+
+    check = staticmethod(broken)
+
+
 @pytest.mark.parametrize("kind", ["sanity", "integrity", "risk"])
-def test_a_rule_that_raises_denies(kind, monkeypatch):
-    gate = make()
-    rule = next(item for item in gate.rules if item.kind == kind)
-    monkeypatch.setattr(rule, "check", broken)
+def test_a_rule_that_raises_denies(kind):
+    gate = make(extra_rules=[Broken(kind)])
+    assert not gate.plain
     verdict = gate.check(order())
     assert codes(verdict) == ["INTERNAL_ERROR"]
-    assert "ZeroDivisionError" in verdict.violations[0].detail
+    assert verdict.violations[0].detail == f"ZeroDivisionError in BROKEN_{kind.upper()}"
     assert gate.counters["denied"] == {"INTERNAL_ERROR": 1}
 
 
-def test_a_reducing_order_passes_a_broken_risk_rule_with_an_alert(monkeypatch):
+def test_a_reducing_order_passes_a_broken_risk_rule_with_an_alert():
     alerts = []
-    gate = make(on_alert=alerts.append)
+    gate = make(on_alert=alerts.append, extra_rules=[Broken("risk"), Broken("risk")])
     hold(gate, 2.0)
-    risk = [item for item in gate.rules if item.kind == "risk"]
-    for item in risk:
-        monkeypatch.setattr(item, "check", broken)
     verdict = gate.check(order(side=-1))
     assert verdict.allowed
     assert verdict.reducing
-    assert len(verdict.alerts) == len(alerts) == gate.counters["alerts"] == len(risk)
+    assert len(verdict.alerts) == len(alerts) == gate.counters["alerts"] == 2
     assert "ZeroDivisionError" in alerts[0]
-    integrity = next(item for item in gate.rules if item.kind == "integrity")
-    monkeypatch.setattr(integrity, "check", broken)
-    assert codes(gate.check(order(side=-1))) == ["INTERNAL_ERROR"]
+    for kind in ("integrity", "sanity"):
+        gate = make(extra_rules=[Broken("risk"), Broken(kind)])
+        hold(gate, 2.0)
+        assert codes(gate.check(order(side=-1))) == ["INTERNAL_ERROR"]
 
 
-def test_a_broken_listener_does_not_decide(monkeypatch):
-    gate = make(on_alert=broken)
+def test_a_broken_listener_does_not_decide():
+    gate = make(on_alert=broken, on_warning=broken, extra_rules=[Broken("risk")])
     hold(gate, 2.0)
-    monkeypatch.setattr(next(item for item in gate.rules if item.kind == "risk"), "check", broken)
     assert gate.check(order(side=-1)).allowed
     assert gate.counters["alerts"] == 2  # the alert, and that nobody heard it
+    gate = make({"max_position": 5.0}, on_warning=broken)
+    assert gate.check(order(quantity=4.0)).allowed
+    assert gate.counters["alerts"] == gate.diagnostics["warnings"] == 1
 
 
-@pytest.mark.parametrize("method", ["facts", "quote", "is_reducing", "filled_quantity"])
-def test_a_broken_portfolio_denies_even_reducing_orders(method, monkeypatch):
+class Trap:
+    """An order that can be read only so often."""
+
+    def __init__(self, view, reads):
+        self.view, self.reads = view, reads
+
+    def __getattr__(self, name):
+        self.reads -= 1
+        if self.reads < 0:
+            raise RuntimeError("late")
+        return getattr(self.view, name)
+
+
+@pytest.mark.parametrize("reads", range(0, 12, 3))
+def test_an_order_that_cannot_be_read_is_denied_even_when_it_reduces(reads):
     gate = make()
     hold(gate, 2.0)
-    monkeypatch.setattr(gate.portfolio, method, broken)
-    assert codes(gate.check(order(side=-1))) == ["INTERNAL_ERROR"]
-    assert codes(gate.check_list([order(side=-1)])) == ["INTERNAL_ERROR"]
-    assert codes(gate.check_modify(order(side=-1), 0.5)) == ["INTERNAL_ERROR"]
+    for call in (gate.check, lambda o: gate.check_list([o])):
+        assert codes(call(Trap(order(side=-1), reads))) == ["INTERNAL_ERROR"]
+    assert gate.portfolio.working_orders() == []
 
 
 @pytest.mark.parametrize(
@@ -518,20 +539,12 @@ def test_empty_and_duplicate_lists_are_denied():
     assert codes(gate.check_list([order("a"), order("a")])) == ["DUPLICATE_ORDER"]
 
 
-def test_a_failure_in_a_list_leaves_nothing_behind(monkeypatch):
-    gate = make()
-    real, seen = gate.portfolio.is_reducing, []
-
-    def second_time(*arguments):
-        seen.append(1)
-        if len(seen) > 1:
-            raise RuntimeError("late")
-        return real(*arguments)
-
-    monkeypatch.setattr(gate.portfolio, "is_reducing", second_time)
-    verdict = gate.check_list([order("a"), order("b")])
+def test_a_failure_in_a_list_leaves_nothing_behind():
+    gate = make({**ALL, "max_order_rate": "3/1s", "rate_reserve": 0})
+    verdict = gate.check_list([order("a"), Trap(order("b", quantity=0.5), 20)])
     assert codes(verdict) == ["INTERNAL_ERROR"]
     assert gate.portfolio.working_orders() == []
+    assert [row.value for row in gate.utilisation() if row.code == "MAX_ORDER_RATE"] == [0.0]
 
 
 # -- modifications ---------------------------------------------------------------------------------------------------

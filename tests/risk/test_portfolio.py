@@ -116,7 +116,7 @@ def test_the_portfolio_keeps_its_own_copy_of_an_order():
 
 
 def test_memories_are_bounded():
-    from tengri_fast.risk._book import Recent
+    from tengri_fast.risk.names import Recent
 
     memory = Recent(3)
     for key in "abcd":
@@ -179,9 +179,10 @@ def test_time_going_backwards_and_strangers():
     portfolio = plain()
     portfolio.on_price("A", 9.0, 11.0, 5)
     portfolio.on_price("A", 1.0, 2.0, 4)
+    portfolio.on_price("A", 1.0, 2.0, -1)
     portfolio.on_price("NOBODY", 1.0, 2.0, 4)
     assert portfolio.quote("A").mid == 10.0
-    assert portfolio.counters["backward_quotes"] == 1
+    assert portfolio.counters["backward_quotes"] == 2
     assert portfolio.counters["unknown_quotes"] == 1
     assert portfolio.quote("NOBODY") is None
 

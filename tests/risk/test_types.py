@@ -88,6 +88,9 @@ def test_violation_text():
         ({"size_increment": math.inf}, "size_increment"),
         ({"min_quantity": 2.0, "max_quantity": 1.0}, "max_quantity"),
         ({"settlement_currency": ""}, "settlement_currency"),
+        ({"margin_rate": -0.1}, "margin_rate"),
+        ({"margin_rate": math.nan}, "margin_rate"),
+        ({"short": "maybe"}, "short"),
     ],
 )
 def test_facts_are_checked(change, words):
@@ -105,6 +108,7 @@ def test_facts_are_checked(change, words):
         ({"scenarios": 99}, "`scenarios` must be >= 100"),
         ({"method": "guess"}, "method"),
         ({"base_currency": ""}, "base_currency"),
+        ({"tail": "fat"}, "`tail` must be one of empirical"),
     ],
 )
 def test_var_settings_are_checked(change, words):
@@ -116,3 +120,10 @@ def test_var_settings_horizon_and_fewest_scenarios():
     assert VarSettings(horizon="60s").horizon_ns == 60 * 10**9
     assert VarSettings(level=0.975).min_scenarios == 40
     assert VarSettings(level=0.95).min_scenarios == 20
+
+
+def test_the_venue_of_an_instrument():
+    assert InstrumentFacts("BTCUSDT-PERP.BINANCE").venue_name == "BINANCE"
+    assert InstrumentFacts("BRK.B.XNYS").venue_name == "XNYS"
+    assert InstrumentFacts("BTC").venue_name == ""
+    assert InstrumentFacts("BTC.X", venue="Y").venue_name == "Y"
