@@ -73,7 +73,7 @@ ARCHIVES = {
     "tengri_fast.features": ("features", "isa"),
     "tengri_fast.inference": ("nn", "isa"),
     "tengri_fast.runtime": ("nn", "features", "isa"),
-    "tengri_fast.nautilus": ("nn", "book", "features", "isa"),
+    "tengri_fast.nautilus": ("nn", "book", "features", "risk", "isa"),
     "tengri_fast.risk": ("risk", "isa"),
 }
 

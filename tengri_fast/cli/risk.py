@@ -1,4 +1,4 @@
-"""``tengri risk``: backtest value at risk, and report the risk of a portfolio."""
+"""``tengri risk``: backtest value at risk, report the risk of a portfolio, show that the controls work."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ COMMANDS = {
     "backtest": (
         "tengri_fast.cli.risk_backtest:backtest",
         "Judge VaR and ES forecasts of a series by what happened.",
+    ),
+    "evidence": (
+        "tengri_fast.cli.risk_evidence:evidence",
+        "Send bad orders on purpose, and show what came back.",
     ),
     "report": (
         "tengri_fast.cli.risk_report:report",

@@ -345,7 +345,11 @@ def backtest_page(
         )
         body.append(
             '<div class="cards">'
-            + card(f"Best joint score, {100 * level:g} %", labels[best["method"]], best["verdict"])
+            + card(
+                f"Best joint score, {100 * level:g} %",
+                labels[best["method"]],
+                "lowest mean joint score of VaR and ES; the sections below say what it failed",
+            )
             + "".join(
                 card(f"{zone.capitalize()}, {100 * level:g} %", len(names), ", ".join(names) or "none")
                 for zone, names in zones.items()

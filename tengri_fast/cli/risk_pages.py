@@ -102,7 +102,7 @@ def page_text(
     body : sequence of str
         Sections, as HTML.
     figures : mapping
-        plotly ``data`` and ``layout`` by the name of their place.
+        plotly ``data`` and ``layout`` by the name of their place; a page without any needs no plotly.
     data : mapping
         Every number of the page as JSON, embedded for machines.
     footer : str
@@ -110,9 +110,15 @@ def page_text(
     Raises
     ------
     MissingExtraError
-        If plotly is not installed.
+        If there are figures and plotly is not installed.
     """
-    library = load("plotly.offline", "The HTML page").get_plotlyjs()
+    drawing = ""
+    if figures:
+        library = load("plotly.offline", "The HTML page").get_plotlyjs()
+        drawing = (
+            f'<script type="application/json" id="figures">{_script_json(figures)}</script>'
+            f"<script>{library}</script><script>{_SCRIPT}</script>"
+        )
     shown = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items() if v != "")
     listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
     first = f'<aside class="notes"><h2>Read this first</h2><ul>{listed}</ul></aside>' if notes else ""
@@ -124,10 +130,9 @@ def page_text(
             f"<title>{escape(title)}</title><style>{style.CSS}{CSS}</style></head><body><main>",
             f'<header><h1>{escape(title)}</h1><dl class="provenance">{shown}</dl></header>{first}',
             *body,
-            "<noscript><p>The charts need JavaScript; the tables do not.</p></noscript>",
+            "<noscript><p>The charts need JavaScript; the tables do not.</p></noscript>" if figures else "",
             f"<footer>{escape(footer)}</footer></main>",
             f'<script type="application/json" id="report-data">{_script_json(data)}</script>',
-            f'<script type="application/json" id="figures">{_script_json(figures)}</script>',
-            f"<script>{library}</script><script>{_SCRIPT}</script></body></html>\n",
+            f"{drawing}</body></html>\n",
         )
     )

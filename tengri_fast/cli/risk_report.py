@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,18 +42,31 @@ def scenarios_of_prices(path: Path, names: tuple[str, ...], window: int | None) 
     if missing:
         raise DataConversionError(f"{table.name} must hold a column for every instrument, has none for "
                                   f"{', '.join(missing)}")  # fmt: skip
-    rows = [
-        price_returns(table.times, table.columns[column], name=f"{table.name}, {column}")[1]
+    made = [
+        price_returns(table.times, table.columns[column], name=f"{table.name}, {column}")
         for column in found.values()
         if column is not None
     ]
-    returns = np.array(rows)
+    # Times and notes are those of the rows of the table, the same for every column.
+    times, _, left_out = made[0]
+    returns = np.array([one for _, one, _ in made])
     if window is not None:
         if window < 2:
             raise ConfigurationError(f"`--window` must be >= 2, was {window}")
-        returns = returns[:, -window:]
-    facts = {"source": table.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
+        returns, times = returns[:, -window:], times[-window:]
+    facts = {
+        "source": table.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+        "first": _date(int(times[0])),
+        "last": _date(int(times[-1])),
+    }
+    if left_out:
+        facts["left out"] = " ".join(left_out)
     return ScenarioSet(names, returns.astype(np.float32), _DAY, facts)
+
+
+def _date(ns: int) -> str:
+    return f"{datetime.fromtimestamp(ns // 10**9, UTC):%Y-%m-%d}"
 
 
 def running_portfolio(socket: Path | None) -> RecordedPortfolio:
@@ -80,6 +94,8 @@ def show(title: str, record: Mapping[str, Any], most: int = 15) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from tengri_fast.cli.risk_report_page import split_by
+
     console = Console(highlight=False)
 
     def table(name: str, heads: tuple[str, ...], left: int = 1) -> Table:
@@ -88,8 +104,13 @@ def show(title: str, record: Mapping[str, Any], most: int = 15) -> None:
             made.add_column(head, justify="left" if i < left else "right", overflow="fold")
         return made
 
-    currency, equity = record["base_currency"], record["equity"]
+    currency, equity, facts = record["base_currency"], record["equity"], record["facts"]
     console.print(Text(title, style="bold"))
+    moment = datetime.fromtimestamp(record["ts"] // 10**9, UTC) if record["ts"] else None
+    known = {"Moment": "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S} UTC", "Source": record["source"]}
+    for key, value in (known | facts).items():
+        if value and key not in ("Base currency", "Horizon"):
+            console.print(Text(f"{key:20} {value}"))
     share = "" if not equity else f" ({record['gross'] / equity:.2f} x equity)"
     console.print(
         Text(f"equity {_money(equity)}  gross {_money(record['gross'])}{share}  net {_money(record['net'])} {currency}")
@@ -97,7 +118,8 @@ def show(title: str, record: Mapping[str, Any], most: int = 15) -> None:
     for level in dict.fromkeys(row["level"] for row in record["methods"]):
         sure = next((row["confidence"] for row in record["methods"] if row["confidence"] is not None), 0.95)
         name = f"{100 * sure:g} % interval"
-        made = table(f"VaR and ES, {100 * level:g} %", ("method", "VaR", name, "ES", name))
+        heading = f"VaR and ES, {100 * level:g} %, {facts.get('Horizon', '-')}, {currency}"
+        made = table(heading, ("method", "VaR", name, "ES", name))
         for row in record["methods"]:
             if row["level"] != level:
                 continue
@@ -114,20 +136,22 @@ def show(title: str, record: Mapping[str, Any], most: int = 15) -> None:
     positions = [row for row in record["positions"] if "component_es" in row]
     if positions:
         positions.sort(key=lambda row: -(row["component_es"] or 0.0))
-        made = table("Who carries the ES", ("instrument", "exposure", "component", "share", "incremental", "marginal"))
+        heading = f"Who carries the ES: {split_by(record)}, {currency}"
+        made = table(heading, ("instrument", "exposure", "component", "share", "incremental", "marginal"))
         for row in positions[:most]:
             part = row["share_es"]
             made.add_row(
                 Text(row["instrument_id"]), _money(row["exposure"]), _money(row["component_es"]),
                 "-" if part is None else f"{100 * part:.1f} %", _money(row["incremental_es"]),
-                _money(row["marginal_es"]),
+                "-" if row["marginal_es"] is None else f"{row['marginal_es']:.4g}",
             )  # fmt: skip
         console.print(made)
+        console.print("`incremental`: with the position less without it. `marginal`: per unit of quantity.")
         if len(positions) > most:
             console.print(f"... and {len(positions) - most} more positions.")
     valued = sorted((row for row in record["stress"] if row["loss"] is not None), key=lambda row: -row["loss"])
     if valued:
-        made = table("Worst stress scenarios", ("scenario", "loss", "of equity", "covered"))
+        made = table(f"Worst stress scenarios, {currency}", ("scenario", "loss", "of equity", "covered"))
         for row in valued[:most]:
             part, covered = row["share_of_equity"], row["covered"]
             made.add_row(
@@ -137,13 +161,13 @@ def show(title: str, record: Mapping[str, Any], most: int = 15) -> None:
         console.print(made)
         console.print(f"{len(record['stress'])} scenarios; `covered` is the part of gross exposure that is shocked.")
     if record["limits"]:
-        made = table("Limits", ("limit", "scope", "value", "allowed", "used"), left=2)
+        made = table("Limits", ("limit", "scope", "value", "allowed", "unit", "used"), left=2)
         for row in record["limits"]:
             used = row["share"]
             colour = "" if used is None else "red" if row["over"] else "yellow" if used >= 0.8 else ""
             made.add_row(
                 Text(row["rule"]), Text(row["scope"]), "-" if row["value"] is None else f"{row['value']:,.6g}",
-                "-" if row["limit"] is None else f"{row['limit']:,.6g}",
+                "-" if row["limit"] is None else f"{row['limit']:,.6g}", Text(row["unit"]),
                 Text("over" if row["over"] and used is None else "-" if used is None else f"{100 * used:.0f} %",
                      style=colour),
             )  # fmt: skip

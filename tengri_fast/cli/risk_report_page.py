@@ -31,6 +31,9 @@ _DEFINITIONS = (
 )  # fmt: skip
 
 
+_MEASURES = {"var": "VaR", "es": "ES"}
+
+
 def _range(bounds: Sequence[float | None] | None, currency: str) -> str:
     if bounds is None:
         return show.NONE
@@ -57,8 +60,13 @@ def _methods(record: Mapping[str, Any], level: float) -> str:
     name = f"{100 * confidence:g} % interval"
     return grid(
         [("Method", False), ("VaR", True), (name, True), ("ES", True), (name, True), ("How", False)], rows,
-        f"In {currency}.",
+        f"In {currency}; horizon {record['facts'].get('Horizon', 'not known')}.",
     )  # fmt: skip
+
+
+def split_by(record: Mapping[str, Any]) -> str:
+    """Method and level that the risk was split by: the first that could be computed."""
+    return next((f"{row['label']}, {100 * row['level']:g} %" for row in record["methods"] if not row["problem"]), "")
 
 
 def _positions(record: Mapping[str, Any]) -> str:
@@ -83,7 +91,8 @@ def _positions(record: Mapping[str, Any]) -> str:
         }  # fmt: skip
         cells.append(["Total", "", "", show.money(totals["exposure"]), show.money(totals["component_es"]), "", "", "",
                       show.money(totals["component_var"]), "", ""])  # fmt: skip
-    notes = [f"{key.upper()}: {text}." for key, texts in record["attribution_notes"].items() for text in texts]
+    notes = [f"{split_by(record)}, in {record['base_currency']}; marginal: per unit of quantity."] if split else []
+    notes += [f"{_MEASURES[key]}: {text}." for key, texts in record["attribution_notes"].items() for text in texts]
     return grid(heads, cells, " ".join(notes))
 
 
@@ -113,8 +122,8 @@ def _components(record: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "layout": _layout(
             120 + 20 * len(rows), yaxis=_axis("", type="category"),
-            xaxis=_axis(f"Component ES ({escape(record['base_currency'])}); green hedges", zeroline=True,
-                        zerolinecolor=style.FAINT),
+            xaxis=_axis(f"Component ES ({escape(record['base_currency'])}; {escape(split_by(record))}); green hedges",
+                        zeroline=True, zerolinecolor=style.FAINT),
         ),
     }  # fmt: skip
 
@@ -221,11 +230,11 @@ def report_page(record: Mapping[str, Any]) -> str:
     if computed:
         first = computed[0]
         level = f"{100 * first['level']:g} %"
-        equity = record["equity"]
+        equity, horizon = record["equity"], record["facts"].get("Horizon", "")
         for name in ("var", "es"):
             part = f", {show.percent(first[name] / equity, 2)} of equity" if equity and first[name] is not None else ""
             cards.append(
-                card(f"{name.upper()}, {level}", show.money(first[name], currency),
+                card(f"{_MEASURES[name]}, {level}, {horizon}", show.money(first[name], currency),
                      f"{first['label']}: {_range(first[f'{name}_interval'], currency)}{part}")
             )  # fmt: skip
     valued = [row for row in record["stress"] if row["loss"] is not None]

@@ -279,7 +279,8 @@ def assemble(
         made.gate = NeuralRiskGate(settings)
         if settings.var is not None:
             made.scenarios = scenarios_of(config, instrument, settings.var)
-            made.gate.load_scenarios(made.scenarios)
+            if made.scenarios is not None:
+                made.gate.load_scenarios(made.scenarios)
         engine.add_actor(made.gate)
     if kind == "neural":
         # Here and not at the top, so that a run without it does not load the engine.

@@ -25,10 +25,12 @@ from tengri_fast.market import QuoteColumns, read_depth, read_quotes, read_trade
 from tengri_fast.market.contracts import InstrumentContract
 from tengri_fast.nautilus.config import TengriNeuralConfig
 from tengri_fast.nautilus.gate_config import RiskGateConfig
+from tengri_fast.nautilus.gate_inputs import AuditSettings, RollingSettings, StressSettings
 from tengri_fast.nautilus.loaders import MarketData
-from tengri_fast.risk import RiskLimits, ScenarioSet, VarSettings, scenario_builder
+from tengri_fast.risk import ScenarioSet, VarSettings, scenario_builder
 from tengri_fast.risk.sizing_settings import SizingSettings
 from tengri_fast.runtime.model_spec import ALIASES, ModelBundle, load_bundle
+from tengri_fast.runtime.risk_settings import buckets_of, limits_of, stressed, var_of
 
 if TYPE_CHECKING:
     from tengri_fast.runtime.config import TengriConfig
@@ -167,15 +169,11 @@ def model_of(config: TengriConfig) -> tuple[Path, ModelBundle]:
     return path, bundle
 
 
-def scenarios_of(config: TengriConfig, instrument: Instrument, settings: VarSettings) -> ScenarioSet:
-    """The return scenarios of ``[risk.scenarios]``: a saved set, or made from a file of quotes."""
+def scenarios_of(config: TengriConfig, instrument: Instrument, settings: VarSettings) -> ScenarioSet | None:
+    """The return scenarios of ``[risk.scenarios]``: a saved set, or made from a file of quotes; None: collected."""
     source = config.risk.scenarios
     if source.source != "file" or source.path is None:
-        raise config.error(
-            "risk.scenarios.source",
-            'must be "file" when risk.max_portfolio_var is set: scenarios that are collected while a backtest runs '
-            f'would leave it without a limit until then, was "{source.source}"',
-        )
+        return None
     path = data_file(config, source.path, "risk.scenarios.path")
     if path.suffix == ".npz":
         return ScenarioSet.from_file(path)
@@ -186,31 +184,45 @@ def scenarios_of(config: TengriConfig, instrument: Instrument, settings: VarSett
     )
 
 
-def gate_config(config: TengriConfig, instrument: Instrument, prices: tuple[str, ...], base: str) -> RiskGateConfig:
+def gate_config(
+    config: TengriConfig, instrument: Instrument, prices: tuple[str, ...], base: str, *, kill_poll_ms: int = 0
+) -> RiskGateConfig:
     """The gate's configuration from ``[risk]``."""
     risk = config.risk
-    limits = RiskLimits(
-        max_order_notional=None if risk.max_order_notional is None else float(risk.max_order_notional),
-        max_position=None if risk.max_position is None else float(risk.max_position),
-        price_collar_bps=risk.price_collar_bps,
-        max_portfolio_var=risk.max_portfolio_var,
-    )
-    var = None
-    if risk.max_portfolio_var is not None:
-        var = VarSettings(
-            level=risk.var.level,
-            horizon=risk.var.horizon,
-            method=risk.var.method,
-            scenarios=risk.var.scenarios,
-            base_currency=risk.var.base_currency or base,
+    limits = limits_of(risk)
+    rolling, stress, audit = None, None, None
+    if limits.collar_reference == "last" and limits.price_collar_bps is not None:
+        prices = (*prices, "trades")
+    if risk.scenarios.source == "rolling" and limits.needs_scenarios:
+        keep = risk.scenarios.keep
+        # Scenarios are renewed at the gate's timer, which a simulation otherwise does without.
+        kill_poll_ms = kill_poll_ms or max(risk.scenarios.refresh // 1_000_000, 1)
+        rolling = RollingSettings(
+            step_ns=risk.scenarios.step,
+            refresh_ns=risk.scenarios.refresh,
+            max_gap_ns=max(5 * risk.scenarios.step, 5_000_000_000),
+            keep=None if keep is None else str(config.place(keep, "risk.scenarios.keep")),
         )
+    if stressed(risk) is not None:
+        stress = StressSettings(
+            library=risk.stress.library,
+            files=tuple(str(config.resolve(path, "risk.stress.files")) for path in risk.stress.files),
+            volatility=risk.stress.volatility,
+        )
+    if risk.audit.path is not None:
+        audit = AuditSettings(path=str(config.place(risk.audit.path, "risk.audit.path")), sync=risk.audit.sync)
     return RiskGateConfig(
         limits=limits,
-        var=var,
+        var=var_of(risk, base),
         base_currency=base,
         instrument_ids=(instrument.id,),
         prices=prices,  # type: ignore[arg-type]
-        kill_poll_ms=0,  # events come by often enough, and a timer would only cost time
+        buckets=buckets_of(risk),
+        stress=stress,
+        rolling=rolling,
+        audit=audit,
+        state=None if risk.state is None else str(config.place(risk.state, "risk.state")),
+        kill_poll_ms=kill_poll_ms,
     )
 
 

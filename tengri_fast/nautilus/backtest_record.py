@@ -132,7 +132,8 @@ def make_record(config: TengriConfig, made: Assembly, hashes: dict[str, str]) ->
 
 def _kills(made: Assembly) -> list[tuple[str, str, str]]:
     """What was done to the gate's kill switches while it ran, in order: "kill" or "rearm", the switch, the reason."""
-    return [] if made.gate is None else list(made.gate.gate.history)
+    history = () if made.gate is None else made.gate.gate.history
+    return [(what, name, reason) for what, name, reason, _ in history if what in ("kill", "rearm")]
 
 
 def _check_drill(drill: ControlDrill, fills: list[OrderFilled], killed: bool) -> None:

@@ -21,35 +21,31 @@ events, so an event seen twice or missed changes nothing. Between a command and 
 working, and between a modification and its answer as the largest and dearest that it may become, see
 :mod:`tengri_fast.nautilus.gate_pending`.
 
-*Reduce-only.* The venue cuts such an order at the position: see :mod:`tengri_fast.nautilus.gate_reduce`.
-
 *Quote quantity.* An order for an amount of money is examined with the units that Nautilus' own conversion gives it.
+
+The parts, all :mod:`tengri_fast.nautilus`: ``gate_market`` (the base class, which follows prices and statuses),
+``gate_prices`` (marks and rates), ``gate_accounts`` (equity), ``gate_orders`` (orders as the rules see them),
+``gate_screen`` (what is asked about them), ``gate_events`` (what became of them), ``gate_refusals``, ``gate_kill``.
 """
 
-from libc.math cimport NAN, ceil, fabs, rint
-from libc.stdint cimport int32_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memset
+cimport cython
+from libc.math cimport NAN
+from libc.stdint cimport uint32_t
 
-import copy
 from datetime import timedelta
-from pathlib import Path
 
 from nautilus_trader.model.objects import Currency as PyCurrency
 
 from tengri_fast.errors import ConfigurationError
-from tengri_fast.nautilus.gate_config import RiskGateConfig
-from tengri_fast.nautilus.gate_pending import Modification, PendingModifications
-from tengri_fast.nautilus.gate_reduce import ReduceOnly
-from tengri_fast.risk import InstrumentFacts, OrderView, PortfolioState, RiskGate, ScenarioSet, Violation
+from tengri_fast.nautilus.gate_config import RiskGateConfig, check_needs
+from tengri_fast.nautilus.gate_audit import GateAudit as OpenAudit
+from tengri_fast.nautilus.gate_health import HEALTH, HEALTH_WANTED
+from tengri_fast.nautilus.gate_inputs import StateFile
+from tengri_fast.nautilus.gate_kill import KillSwitches, cancel_working
+from tengri_fast.nautilus.gate_refusals import Refusals
+from tengri_fast.risk import RiskLimits, Violation
 
-from nautilus_trader.accounting.accounts.base cimport Account
-from nautilus_trader.cache.cache cimport Cache
-from nautilus_trader.common.actor cimport Actor
-from nautilus_trader.common.component cimport MessageBus
 from nautilus_trader.core.message cimport Command
-from nautilus_trader.core.rust.model cimport ContingencyType, OrderSide, OrderStatus, PriceType
-from nautilus_trader.core.uuid cimport UUID4
 from nautilus_trader.execution.messages cimport (
     BatchCancelOrders,
     CancelAllOrders,
@@ -60,52 +56,35 @@ from nautilus_trader.execution.messages cimport (
     SubmitOrder,
     SubmitOrderList,
 )
-from nautilus_trader.model.data cimport Bar, OrderBookDepth10, QuoteTick, TradeTick
-from nautilus_trader.model.events.order cimport (
-    OrderAccepted,
-    OrderCancelRejected,
-    OrderDenied,
-    OrderEmulated,
-    OrderEvent,
-    OrderFilled,
-    OrderInitialized,
-    OrderModifyRejected,
-    OrderPendingCancel,
-    OrderPendingUpdate,
-    OrderReleased,
-    OrderSubmitted,
-    OrderUpdated,
-)
-from nautilus_trader.model.identifiers cimport ClientOrderId, InstrumentId, PositionId
-from nautilus_trader.model.instruments.base cimport Instrument
-from nautilus_trader.model.objects cimport Currency, Price, Quantity
+from nautilus_trader.model.events.order cimport OrderEvent
+from nautilus_trader.model.identifiers cimport InstrumentId
 from nautilus_trader.model.orders.base cimport Order
-from nautilus_trader.model.position cimport Position
 
-from tengri_fast.market.events cimport tf_bar, tf_depth10, tf_quote, tf_trade
-from tengri_fast.market.reader cimport TickReader
+from tengri_fast.nautilus.gate_accounts cimport GateAccounts, is_settled
+from tengri_fast.nautilus.gate_events cimport GateEvents, tells_nothing
+from tengri_fast.nautilus.gate_market cimport GateMarket
+from tengri_fast.nautilus.gate_orders cimport GateOrders
+from tengri_fast.nautilus.gate_prices cimport GatePrices
+from tengri_fast.nautilus.gate_screen cimport GateScreen
+from tengri_fast.risk.gate cimport RiskGate
+from tengri_fast.risk.portfolio cimport PortfolioState, tf_risk_on_equity, tf_risk_order
 
 __all__ = ["NeuralRiskGate", "RiskGateConfig"]
 
-# Events of a known order that change neither quantity nor price.
-cdef tuple UNCHANGING = (OrderSubmitted, OrderAccepted, OrderPendingUpdate, OrderPendingCancel, OrderCancelRejected)
-
 cdef str EXECUTE = "ExecEngine.execute"
-cdef str PROCESS = "ExecEngine.process"
-cdef str EMULATOR = "OrderEmulator.execute"
 cdef str KILL_TIMER = "TENGRI-GATE-KILL-POLL"
 
 # Ahead of the portfolio (10) and of strategies (0): whoever reacts to an event must meet a gate that knows it.
 cdef int PRIORITY = 100
-# The text travels with the event through logs and databases; every violation that fits is told.
-cdef int REASON_LIMIT = 480
-# What every reason of a risk gate begins with, see Violation.text.
-cdef str REASON_MARK = "TENGRI_RISK:"
-# A price above this is none: the feature engine's bound, and far below what Nautilus sends for "undefined".
-cdef double PRICE_MAX = 1e18
+
+cdef str SUBMIT = "submit"
+cdef str LIST = "list"
+cdef str MODIFY = "modify"
+cdef tuple NOT_ARMED = (Violation(rule="NOT_ARMED", detail="the gate has not started"),)
+cdef tuple UNKNOWN_ORDER = (Violation(rule="UNKNOWN_ORDER", detail="not in the cache"),)
 
 
-cdef class NeuralRiskGate(Actor):
+cdef class NeuralRiskGate(GateMarket):
     """Checks every order of a node before it reaches the execution engine.
 
     Add it like any actor; nothing else changes. It serves all strategies and algorithms of the node.
@@ -122,7 +101,11 @@ cdef class NeuralRiskGate(Actor):
     state : tengri_fast.risk.PortfolioState
         Positions, working orders and prices as the rules see them; None before the start.
     alert : callable or None
-        Called with a text when something fails inside the gate; it must not raise and must not send orders.
+        Called with a text when something fails inside the gate, trading is stopped, or a warning level or soft limit is
+        passed; it must not raise and must not send orders.
+    extra_rules : tuple of tengri_fast.risk.Rule
+        Rules of your own, asked after the standard ones; set them before the start. Each order then costs a few
+        microseconds more, because such rules are written for Python objects.
     denied : dict of str to int
         Denials and rejected modifications by rule; one that broke two rules counts under both.
     refused : dict of str to int
@@ -134,26 +117,21 @@ cdef class NeuralRiskGate(Actor):
         "modify", `violations` a tuple of :class:`tengri_fast.risk.Violation`. The latest 10,000 are kept.
     """
 
-    def __cinit__(self, *args, **kwargs):
-        self._marks = NULL
-
     def __init__(self, config):
         if not isinstance(config, RiskGateConfig):
             raise ConfigurationError(f"`config` must be a RiskGateConfig, was {type(config).__name__}")
         super().__init__(config)
-        self.gate = None
-        self.state = None
-        self.alert = None
-        self._scenarios = None
+        self.extra_rules = ()
+        self._limits = None
+        self._state_file = None if config.state is None else StateFile(config.state)
+        self.audit = None
         self._next = None
         self._entry = self.execute
         self._on_event_entry = self._on_order_event
-        self._on_account_entry = self._on_account_event
-        self._kills = {}
+        self._on_health_entry = self._on_health
+        self._switches = KillSwitches()
+        self._health = {}
         self._forget()
-
-    def __dealloc__(self):
-        free(self._marks)
 
     # ---- life ----------------------------------------------------------------------------------------------------
 
@@ -162,42 +140,49 @@ cdef class NeuralRiskGate(Actor):
         self._armed = False
         self._install()
         self._forget()
+        if self.audit is None and self.config.audit is not None:
+            self.audit = OpenAudit(self.config.audit)
         self._build()
         self._msgbus.subscribe("events.order.*", self._on_event_entry, PRIORITY)
-        self._msgbus.subscribe("events.account.*", self._on_account_entry, PRIORITY)
-        cache = <object>self.cache
+        self._msgbus.subscribe(HEALTH, self._on_health_entry)
+        self._msgbus.publish(HEALTH_WANTED, self.id)
         for instrument_id in self._wanted():
             self._follow(instrument_id)
         for bar_type in self.config.bar_types:
             (<object>self).subscribe_bars(bar_type)
-        for position in cache.positions_open():
-            self._sync_positions(position.instrument_id)
-        for order in cache.orders_open() + cache.orders_inflight():
-            self._sync_order(order)
+        self._events.read_all()
         if self.config.kill_poll_ms:
             (<object>self.clock).set_timer(
                 KILL_TIMER, timedelta(milliseconds=self.config.kill_poll_ms), callback=self._on_kill_timer
             )
-        for name, reason in list(self._kills.items()):
-            self.gate.kill(name, reason)
+        for name, (reason, scope) in list(self._switches.on.items()):
+            self.gate.kill(name, reason, scope)
+        self._adopt_kills()
+        self._keep(True)
+        self._tell_audit("armed", {"limits": self.gate.limits, "armed": self.gate.armed})
         self._armed = True
 
     cpdef void on_stop(self):
         """Keep the endpoint: strategies stop after actors, and what they send then is checked too."""
+        self._keep(True)
+        self._inputs.keep()
 
     cpdef void on_reset(self):
-        """Forget the run; a kill stays."""
+        """Forget the run; kills, reloaded limits and health sources stay."""
         self._armed = False
         self._forget()
 
     cpdef void on_dispose(self):
-        """Give the endpoint back."""
+        """Give the endpoint back, and end the log."""
         self._retired = True
+        self._keep(True)
+        if self.audit is not None:
+            self.audit.close(self.clock.timestamp_ns())
         if self._next is not None and self._msgbus._endpoints.get(EXECUTE) is self._entry:
             self._msgbus.deregister(EXECUTE, self._entry)
             self._msgbus.register(EXECUTE, self._next)
         self._msgbus.unsubscribe("events.order.*", self._on_event_entry)
-        self._msgbus.unsubscribe("events.account.*", self._on_account_entry)
+        self._msgbus.unsubscribe(HEALTH, self._on_health_entry)
 
     cdef void _install(self):
         cdef object found
@@ -211,769 +196,349 @@ cdef class NeuralRiskGate(Actor):
         self._next = found
 
     cdef void _forget(self):
-        self.denied = {}
-        self.refused = {}
-        self.records = []
+        self._refusals = Refusals(self._msgbus, self.cache, self.clock, self._tell)
         self.submitted = 0
         self.forwarded = 0
         self.modified = 0
         self.errors = 0
-        self._reader = TickReader()
-        self._mark_count = 0
-        self._any_dirty = False
-        self._ids = []
-        self._names = []
-        self._index = {}
-        self._held = {}
-        self._working = {}
-        self._pending = PendingModifications()
+        self._prices = None
+        self._accounts = None
+        self._orders = None
+        self._events = None
+        self._screen = None
         self._uncertain = False
-        self._cash = NAN
-        self._cash_stale = True
 
-    # ---- prices --------------------------------------------------------------------------------------------------
-
-    cpdef void handle_quote_tick(self, QuoteTick tick, bint historical=False):
-        """Keep the best prices (system method); in every state, because the gate also stands while stopped."""
-        cdef tf_quote event
-        if historical or tick is None:
-            return
-        if self._kill_wanted:
-            self._attend()
-        self._reader.read_quote(tick, &event)
-        self._keep_quote(event.slot, event.bid_price, event.ask_price, event.ts_event)
-
-    cpdef void handle_order_book_depth(self, OrderBookDepth10 depth, bint historical=False):
-        """Keep the best prices of a depth snapshot (system method)."""
-        cdef tf_depth10 event
-        if historical or depth is None:
-            return
-        if self._kill_wanted:
-            self._attend()
-        self._reader.read_depth(depth, &event)
-        self._keep_quote(
-            event.slot,
-            event.bid_price[0] if event.bid_size[0] > 0.0 else NAN,
-            event.ask_price[0] if event.ask_size[0] > 0.0 else NAN,
-            event.ts_event,
-        )
-
-    cpdef void handle_trade_tick(self, TradeTick tick, bint historical=False):
-        """Keep the last price, which serves while there is no quote (system method)."""
-        cdef tf_trade event
-        cdef tf_mark *mark
-        if historical or tick is None:
-            return
-        if self._kill_wanted:
-            self._attend()
-        self._reader.read_trade(tick, &event)
-        self._keep_last(event.slot, event.price, event.ts_event)
-
-    cpdef void handle_bar(self, Bar bar, bint historical=False):
-        """Keep the close, which serves while there is no quote (system method)."""
-        cdef tf_bar event
-        if historical or bar is None:
-            return
-        if self._kill_wanted:
-            self._attend()
-        self._reader.read_bar(bar, &event)
-        self._keep_last(event.slot, event.close, event.ts_event)
-
-    cdef void _keep_quote(self, uint32_t slot, double bid, double ask, uint64_t ts) noexcept:
-        cdef tf_mark *mark
-        if slot >= self._mark_count:
-            return
-        mark = &self._marks[slot]
-        mark.quoted = True
-        # Nobody bids for a binary that looks lost, and its price is 0 then.
-        mark.valid = bid <= ask and ask <= PRICE_MAX and (bid > 0.0 or (mark.binary and bid == 0.0))
-        mark.ts = ts
-        if mark.valid:
-            # Kept beside what is now: positions keep their last good mark while the quote is unusable.
-            mark.bid = bid
-            mark.ask = ask
-            mark.good_ts = ts
-        mark.dirty = True
-        self._any_dirty = True
-
-    cdef void _keep_last(self, uint32_t slot, double price, uint64_t ts) noexcept:
-        cdef tf_mark *mark
-        if slot >= self._mark_count:
-            return
-        mark = &self._marks[slot]
-        if not mark.quoted:
-            mark.valid = 0.0 < price <= PRICE_MAX
-            mark.ts = ts
-            if mark.valid:
-                mark.bid = price
-                mark.ask = price
-                mark.good_ts = ts
-            mark.dirty = True
-            self._any_dirty = True
-
-    cdef int32_t _follow(self, InstrumentId instrument_id) except -1:
-        """The mark of an instrument, made and subscribed on first use."""
-        cdef tf_mark *larger
-        cdef uint32_t room, number
-        found = self._index.get(instrument_id)
-        if found is not None:
-            return found
-        cdef Instrument instrument = self.cache.instrument(instrument_id)
-        if instrument is None:
-            raise ConfigurationError(f"`instrument_id` must be in the cache, was {instrument_id}")
-        if self.state.facts(instrument_id.value) is None:
-            self.state.add_instrument(_facts(instrument))
-        if self._mark_count == self._mark_room:
-            room = max(<uint32_t>16, 2 * self._mark_room)
-            larger = <tf_mark *>realloc(self._marks, room * sizeof(tf_mark))
-            if larger == NULL:
-                raise MemoryError("no memory for the gate's instruments")
-            self._marks = larger
-            self._mark_room = room
-        number = self._mark_count
-        memset(&self._marks[number], 0, sizeof(tf_mark))
-        self._marks[number].bid = NAN
-        self._marks[number].ask = NAN
-        self._marks[number].binary = type(instrument).__name__ == "BinaryOption"
-        # The gate's own reader counts its instruments as the marks are counted, so a slot is a mark.
-        if <uint32_t>self._reader.slots.register(instrument_id.value) != number:
-            raise ConfigurationError(f"`instrument_id` must be registered once, was {instrument_id}")
-        self._mark_count = number + 1
-        self._ids.append(instrument_id)
-        self._names.append(instrument_id.value)
-        self._index[instrument_id] = <int32_t>number
-        self._read_cached_price(number)
-        actor = <object>self
-        # Subscribed on the bus first, ahead of others at the same tick; the request below then finds it there and
-        # only asks the data engine for the feed.
-        if "quotes" in self.config.prices:
-            self._msgbus.subscribe(self._topic_cache.get_quotes_topic(instrument_id), self.handle_quote_tick, PRIORITY)
-            actor.subscribe_quote_ticks(instrument_id)
-        if "trades" in self.config.prices:
-            self._msgbus.subscribe(self._topic_cache.get_trades_topic(instrument_id), self.handle_trade_tick, PRIORITY)
-            actor.subscribe_trade_ticks(instrument_id)
-        if "depth" in self.config.prices:
-            self._msgbus.subscribe(
-                self._topic_cache.get_depth_topic(instrument_id), self.handle_order_book_depth, PRIORITY
-            )
-            actor.subscribe_order_book_depth(instrument_id, managed=False)
-        return <int32_t>number
-
-    cdef void _read_cached_price(self, uint32_t number):
-        """Start from what the cache already knows, so that a gate that joins late is not blind."""
-        cdef QuoteTick quote = self.cache.quote_tick(self._ids[number])
-        cdef TradeTick trade
-        if quote is not None:
-            self.handle_quote_tick(quote)
-            return
-        trade = self.cache.trade_tick(self._ids[number])
-        if trade is not None:
-            self.handle_trade_tick(trade)
-
-    # ---- what the rules need to know -----------------------------------------------------------------------------
-
-    cdef void _build(self):
+    def _build(self):
         config = self.config
+        wanted = self._wanted()
         base = config.base_currency if config.var is None else config.var.base_currency
         if base is None:
-            wanted = self._wanted()
             if not wanted:
                 raise ConfigurationError("`base_currency` must be given when the cache holds no instrument, was None")
             base = self.cache.instrument(wanted[0]).get_settlement_currency().code
-        scenarios = self._scenarios
-        if scenarios is None and config.scenarios is not None:
-            scenarios = ScenarioSet.from_file(Path(config.scenarios))
-        facts = [_facts(self.cache.instrument(instrument_id)) for instrument_id in self._wanted()]
-        self.state = PortfolioState(facts, scenarios, config.var, base_currency=base)
-        self._base = PyCurrency.from_str(base)
-        self.gate = RiskGate(config.limits, self.state)
-        self._ask = ReduceOnly(self.gate, self.state, self._reducible)
-        self.gate.warmup()
-
-    def _wanted(self):
-        """Instruments that are followed from the start, in an order that does not change from run to run."""
-        wanted = self.config.instrument_ids
-        if wanted is None:
-            return sorted((<object>self.cache).instrument_ids())
-        for instrument_id in wanted:
-            if self.cache.instrument(instrument_id) is None:
-                raise ConfigurationError(f"`instrument_ids` must be in the cache, was {instrument_id}")
-        return list(wanted)
-
-    def load_scenarios(self, scenarios):
-        """Use these scenarios for value at risk from now on; call it on the node's thread.
-
-        Parameters
-        ----------
-        scenarios : tengri_fast.risk.ScenarioSet
-            Returns of the configured horizon.
-
-        Raises
-        ------
-        ConfigurationError
-            When they do not fit the settings; nothing is changed then.
-        """
-        if self.state is not None:
-            self.state.set_scenarios(scenarios)
-        self._scenarios = scenarios
-
-    cdef object _view(self, Order order, PositionId position_id, str parent=""):
-        """An order as the rules see it."""
-        cdef double quantity = order.quantity.as_f64_c()
-        cdef object price = NAN
-        cdef object trigger = NAN
-        if order.has_price_c() and order.price is not None:
-            price = (<Price>order.price).as_f64_c()
-        if order.has_trigger_price_c() and order.trigger_price is not None:
-            trigger = (<Price>order.trigger_price).as_f64_c()
-        if order.is_quote_quantity:
-            quantity = self._base_quantity(order, order.quantity, price if price == price else trigger)
-        return OrderView(
-            client_order_id=order.client_order_id.value,
-            strategy_id=order.strategy_id.value,
-            account_id=self._account_id(order),
-            instrument_id=order.instrument_id.value,
-            position_id=self._position_id(order, position_id),
-            side=1 if order.side == OrderSide.BUY else -1,
-            quantity=quantity,
-            price=price,
-            trigger_price=trigger,
-            order_type=order.type_string_c(),
-            reduce_only=order.is_reduce_only,
-            ts=self.clock.timestamp_ns(),
-            parent_id=parent,
-            exclusive_group=_exclusive_group(order),
+        known = [self._facts(self.cache.instrument(instrument_id)) for instrument_id in wanted]
+        self.state = PortfolioState(known, None, self._inputs.var, base_currency=base)
+        self._inputs.begin(self.state)
+        self.gate = RiskGate(
+            self.limits, self.state, extra_rules=self.extra_rules, on_alert=self._warn, on_warning=self._warn
         )
+        self._prices = GatePrices(self.cache, PyCurrency.from_str(base), "quotes" in config.prices, self.state)
+        self._prices.rolling = self._inputs.rolling
+        self._reader = self._prices.reader
+        self._accounts = GateAccounts(self.cache, self._prices)
+        self._orders = GateOrders(self.cache, self.clock, self.state, self._prices)
+        self._screen = GateScreen(self.gate, self._orders)
+        self._events = GateEvents(self.gate, self._prices, self._accounts, self._orders, self._make_known)
+        for strategy_id, source in self._health.items():
+            self.gate.register_health(strategy_id, source)
+        self._note_limits()
+        self.gate.warmup()
+        if self._state_file is not None:
+            self._state_file.load(self.gate)
 
-    cdef double _base_quantity(self, Order order, Quantity quantity, double price):
-        """Units of an order whose quantity is money, as Nautilus converts it; NaN, which is refused, without price.
+    def _keep(self, force=False):
+        """Write what must survive a restart; a failure is told, because trading goes on without it."""
+        if self._state_file is None or self.gate is None:
+            return
+        try:
+            self._state_file.save(self.gate, self.clock.timestamp_ns(), force=force)
+        except OSError as error:
+            self._complain(f"the state could not be kept: {error}")
 
-        A buy may be filled at the ask if that is below its own price, and then gets more units for its money.
-        """
-        cdef tf_mark *mark = &self._marks[self._index[order.instrument_id]]
-        cdef Instrument instrument = self.cache.instrument(order.instrument_id)
-        cdef double units, lot, lots
-        if instrument.is_inverse:
-            return quantity.as_f64_c()  # contracts are amounts of quote currency: Nautilus converts nothing
-        if price != price:
-            price = mark.ask if order.side == OrderSide.BUY else mark.bid
-        elif order.side == OrderSide.BUY and mark.ask < price:
-            price = mark.ask
-        if not 0.0 < price <= PRICE_MAX:
-            return NAN
-        units = instrument.calculate_base_quantity(quantity, instrument.make_price(price)).as_f64_c()
-        # Nautilus rounds to decimals. Where a lot is coarser than the last decimal, the venue takes at most one more.
-        lot = instrument.size_increment.as_f64_c()
-        lots = units / lot
-        if fabs(lots - rint(lots)) > 1e-6:
-            units = ceil(lots) * lot
-        return units
+    def _tell_audit(self, name, facts):
+        if self.audit is not None:
+            self.audit.later(name, facts)
 
-    cdef str _account_id(self, Order order):
-        account_id = order.account_id
-        if account_id is None:
-            account_id = self.cache.account_id(order.instrument_id.venue)
-        return "" if account_id is None else account_id.value
-
-    cdef str _position_id(self, Order order, PositionId position_id):
-        """The position an order would close.
-
-        Where none is named it is the netting position of the strategy. Under hedging no position has that name, which
-        is right: such an order opens a new position.
-        """
-        if position_id is None:
-            position_id = order.position_id
-        if position_id is None:
-            position_id = self.cache.position_id(order.client_order_id)
-        if position_id is not None:
-            return position_id.value
-        return f"{order.instrument_id.value}-{order.strategy_id.value}"
-
-    cdef void _refresh(self, InstrumentId instrument_id):
-        """Hand what market data changed to the portfolio, and tell it the rates and the equity that follow."""
-        cdef uint32_t i
-        cdef tf_mark *mark
-        if self._uncertain or self.state.faults:
-            self._resync()
-        if self._any_dirty:
-            self._any_dirty = False
-            for i in range(self._mark_count):
-                mark = &self._marks[i]
-                if not mark.dirty:
-                    continue
-                mark.dirty = False
-                if mark.bid == mark.bid:
-                    self.state.on_price(self._names[i], mark.bid, mark.ask, mark.good_ts)
-                if not mark.valid:
-                    self.state.on_price(self._names[i], NAN, NAN, mark.ts)
-        if instrument_id is not None:
-            self._rate(self.cache.instrument(instrument_id).get_settlement_currency())
-        self.state.on_equity(self._equity())
-
-    cdef double _equity(self):
-        """Account equity in base currency: balances plus the unrealised result of open positions; NaN when unknown."""
-        cdef double total, price, rate
-        cdef tf_mark *mark
-        cdef Position position
-        if self._cash_stale:
-            self._cash = self._read_cash()
-            self._cash_stale = False
-        total = self._cash
-        for position in self._held.values():
-            if not position.is_open_c() or position.account_id in self._cash_accounts:
-                continue
-            mark = &self._marks[self._index[position.instrument_id]]
-            price = mark.bid if position.signed_qty > 0.0 else mark.ask
-            rate = self._rate(position.settlement_currency)
-            if position.is_inverse:
-                total += rate * position.signed_qty * position.multiplier.as_f64_c() * (
-                    1.0 / position.avg_px_open - 1.0 / price
-                )
-            else:
-                total += rate * position.signed_qty * position.multiplier.as_f64_c() * (price - position.avg_px_open)
-        for account_id in self._cash_accounts:
-            for currency, money in (<object>self.portfolio).equity(account_id=account_id).items():
-                total += money.as_double() * self._rate(currency)
-        return total
-
-    cdef double _read_cash(self):
-        """Balances of all accounts in base currency."""
-        cdef double total = 0.0
-        accounts = (<object>self.cache).accounts()
-        if not accounts:
-            return NAN
-        self._cash_accounts = set()
-        for account in accounts:
-            if not account.is_margin_account:
-                # Here positions are worth their price, not their result, and Nautilus knows which balances they are.
-                self._cash_accounts.add(account.id)
-                continue
-            for currency, money in account.balances_total().items():
-                if money.as_double() != 0.0:
-                    total += money.as_double() * self._rate(currency)
-        return total
-
-    cdef double _rate(self, Currency currency) except? -1.0:
-        """Value of one unit of a currency in base currency, told to the portfolio too; NaN when unknown."""
-        if currency == self._base:
-            return 1.0
-        found = None
-        for instrument_id in self._ids:
-            found = (<object>self.cache).get_xrate(instrument_id.venue, currency, self._base)
-            if found:
-                break
-        rate = float(found) if found else NAN
-        self.state.on_rate(currency.code, rate)
-        return rate
+    def _note_limits(self):
+        """Note what the limits in force want to be told, so that nothing else is told."""
+        limits = self.gate.limits
+        self._wants_mids = self.gate.wants_mids
+        self._counts_messages = limits.max_message_rate is not None or any(
+            each.measure == "message_rate" for each in limits.scoped
+        )
+        self._events.counts_executions = limits.max_repeated_executions is not None
+        self._events.counts_rejects = limits.max_rejects is not None
 
     # ---- commands ------------------------------------------------------------------------------------------------
 
-    cpdef void execute(self, Command command):
+    @cython.binding(False)
+    def execute(self, Command command):
         """Stand at the endpoint: pass, or refuse (system method)."""
+        cdef int passes = 0
         if self._retired:
             self._next(command)
             return
         if self._kill_wanted:
             self._attend()
-        if isinstance(command, SubmitOrder):
-            if not self._screen(command, self._screen_submit):
-                return
-        elif isinstance(command, SubmitOrderList):
-            if not self._screen(command, self._screen_list):
-                return
-        elif isinstance(command, ModifyOrder):
-            if not self._screen(command, self._screen_modify):
-                return
-        elif not isinstance(command, (CancelOrder, CancelAllOrders, BatchCancelOrders, QueryOrder, QueryAccount)):
-            self._complain(f"a command of the unknown kind {type(command).__name__} was not passed on")
-            return
-        self._next(command)
-
-    cdef bint _screen(self, object command, object check):
-        """Whether the command may go on; an exception means it may not."""
         try:
-            return check(command)
+            if type(command) is SubmitOrder:
+                passes = self._screen_submit(<SubmitOrder>command)
+            elif isinstance(command, ModifyOrder):
+                passes = self._screen_modify(<ModifyOrder>command)
+            elif isinstance(command, SubmitOrderList):
+                passes = self._screen_list(<SubmitOrderList>command)
+            elif isinstance(command, (CancelOrder, CancelAllOrders, BatchCancelOrders, QueryOrder, QueryAccount)):
+                passes = 1
+                if self._counts_messages:
+                    self._count_cancels(command)
+            else:
+                self._complain(f"a command of the unknown kind {type(command).__name__} was not passed on")
         except Exception as error:
             self.errors += 1
-            self._complain(f"{type(command).__name__} refused, the check failed: {type(error).__name__}: {error}")
-            self._refuse_after_error(command, error)
-            return False
+            if passes:
+                self._complain(f"{type(command).__name__} could not be counted: {type(error).__name__}: {error}")
+            else:
+                self._refuse_after_error(command, error)
+        if passes:
+            self._next(command)
 
     def _refuse_after_error(self, command, error):
-        violation = (Violation(rule="INTERNAL_ERROR", detail=f"{type(error).__name__}: {error}"[:200]),)
+        text = f"{type(error).__name__}: {error}"
+        self._complain(f"{type(command).__name__} refused, the check failed: {text}")
+        violation = (Violation(rule="INTERNAL_ERROR", detail=text[:200]),)
         try:
             if isinstance(command, ModifyOrder):
-                self._reject_modify(command, violation)
+                self._reject(command, self.cache.order(command.client_order_id), violation)
             elif isinstance(command, SubmitOrderList):
                 for order in (<SubmitOrderList>command).order_list.orders:
-                    self._deny(order, violation, "list")
-            else:
-                self._deny((<SubmitOrder>command).order, violation, "submit")
+                    self._refuse(order, violation, LIST)
+            elif isinstance(command, SubmitOrder):
+                self._refuse((<SubmitOrder>command).order, violation, SUBMIT)
         except Exception as second:
             # The command is not passed on in any case; only its sender does not hear of it.
             self._complain(f"the refusal could not be sent: {type(second).__name__}: {second}")
 
-    def _screen_submit(self, SubmitOrder command):
+    def _count_cancels(self, command):
+        """Cancels are never refused, but they are messages."""
+        if isinstance(command, (QueryOrder, QueryAccount)) or self.gate is None:
+            return
+        cancels = command.cancels if isinstance(command, BatchCancelOrders) else [command]
+        for cancel in cancels:
+            self.gate.on_cancel(cancel.strategy_id.value, cancel.instrument_id.value, self.clock.timestamp_ns())
+
+    cdef uint32_t _begin(self, InstrumentId instrument_id) except? 0xFFFFFFFF:
+        """Number of an instrument; what the rules read is brought up to date."""
+        found = self._prices.index.get(instrument_id)
+        cdef uint32_t number = self._follow(instrument_id) if found is None else found
+        self._refresh()
+        return number
+
+    cdef int _refresh(self) except -1:
+        """Tell the rules the rates and the equity as they now are."""
+        if self._uncertain or self.state.fault_count():
+            self._resync()
+        if self._prices.currencies > 1:
+            self._prices.refresh_rates()
+        if not is_settled(self._accounts):
+            tf_risk_on_equity(self.state.core, self._accounts.equity())
+        return 0
+
+    cdef int _screen_submit(self, SubmitOrder command) except -1:
+        """Whether an order may go on; its sender is told if not."""
         cdef Order order = command.order
+        cdef tuple violations
         self.submitted += 1
         if not self._armed:
-            self._deny(order, NOT_ARMED, "submit")
-            return False
-        self._follow(order.instrument_id)
-        self._refresh(order.instrument_id)
-        view = self._view(order, command.position_id, self._parent(order))
-        verdict = self._ask.check(view)
-        self._tell(verdict)
-        if not verdict.allowed:
-            self._deny(order, verdict.violations, "submit")
-            return False
-        self.state.on_working(view)
-        self._working[order.client_order_id] = order.instrument_id
+            return self._refuse(order, NOT_ARMED, SUBMIT)
+        violations = self._screen.submit(order, command.position_id, self._begin(order.instrument_id))
+        if self._screen.breached:
+            self._adopt_kills()
+        self._decided(order, &self._screen.asked, violations, SUBMIT)
+        if violations:
+            self._refusals.deny(order, violations, SUBMIT)
+            return 0
+        self._screen.passed(order)
         self.forwarded += 1
-        return True
+        return 1
 
-    def _screen_list(self, SubmitOrderList command):
-        cdef Order order
+    cdef int _screen_list(self, SubmitOrderList command) except -1:
+        """Whether orders that are sent together may go on: all or none, or an entry would leave its exits behind."""
         cdef list orders = command.order_list.orders
         cdef list views = []
+        cdef tuple violations
+        cdef Order order
         self.submitted += len(orders)
         if not self._armed:
             for order in orders:
-                self._deny(order, NOT_ARMED, "list")
-            return False
+                self._refuse(order, NOT_ARMED, LIST)
+            return 0
         for order in orders:
-            self._follow(order.instrument_id)
-            self._refresh(order.instrument_id)
-            views.append(self._view(order, command.position_id, self._parent(order)))
-        verdict = self._ask.check_list(views)
-        self._tell(verdict)
-        if not verdict.allowed:
-            # All legs or none: a bracket whose entry is refused must not leave its exits behind.
-            for order in orders:
-                self._deny(order, verdict.violations, "list")
-            return False
+            views.append(self._screen.view(order, command.position_id, self._begin(order.instrument_id)))
+        violations = self._screen.sent_together(views)
+        if self._screen.breached:
+            self._adopt_kills()
         for order, view in zip(orders, views):
-            self.state.on_working(view)
-            self._working[order.client_order_id] = order.instrument_id
+            self._screen.load(view)
+            self._decided(order, &self._screen.asked, violations, LIST)
+        if violations:
+            for order in orders:
+                self._refusals.deny(order, violations, LIST)
+            return 0
+        for order, view in zip(orders, views):
+            self._screen.load(view)
+            self._screen.passed(order)
         self.forwarded += len(orders)
-        return True
+        return 1
 
-    def _screen_modify(self, ModifyOrder command):
-        cdef ClientOrderId client_order_id = command.client_order_id
-        cdef Order order = self.cache.order(client_order_id)
-        cdef double early
-        cdef bint adds_nothing
-        self.modified += 1
-        self._pending.came(client_order_id)
-        if not self._armed:
-            self._reject_modify(command, NOT_ARMED)
-            return False
-        if order is None:
-            self._reject_modify(command, (Violation(rule="UNKNOWN_ORDER", detail="not in the cache"),))
-            return False
-        self._follow(order.instrument_id)
-        self._refresh(order.instrument_id)
-        if client_order_id not in self._working:
-            self._sync_order(order)
-        view = self._view(order, None, self._parent(order))
-        price = None if command.price is None else command.price.as_f64_c()
-        trigger = None if command.trigger_price is None else command.trigger_price.as_f64_c()
-        quantity = None if command.quantity is None else command.quantity.as_f64_c()
-        if order.is_quote_quantity:
-            if quantity is not None:
-                own = view.price if price is None else price
-                if own != own:  # NaN: it has no price
-                    own = view.trigger_price if trigger is None else trigger
-                quantity = self._base_quantity(order, command.quantity, own)
-        else:
-            # Fills before our time are in the order's quantity but not in the portfolio's count.
-            early = order.filled_qty.as_f64_c() - self.state.filled_quantity(view.client_order_id)
-            view.quantity -= early
-            quantity = None if quantity is None else quantity - early
-        # What this one leaves as it is may still be changed by those before it.
-        view.quantity, view.price, view.trigger_price = self._pending.reserve(
-            client_order_id, view.quantity, view.price, view.trigger_price, self._worst_price(order)
-        )
-        adds_nothing = view.reduce_only and self._ask.adds_nothing(view)
-        if adds_nothing:
-            # An order that is known to work as it would become is asked about its integrity only.
-            self.state.on_order_update(
-                view.client_order_id,
-                quantity=quantity if quantity is not None and quantity > view.quantity else None,
-                price=price,
-                trigger_price=trigger,
-            )
-        verdict = self.gate.check_modify(view, quantity, price, trigger)
-        self._tell(verdict)
-        if not verdict.allowed:
-            if adds_nothing:
-                self._sync_order(order)
-            self._reject_modify(command, verdict.violations)
-            return False
-        self._pending.sent(
-            client_order_id,
-            Modification(command.id, command.quantity, command.price, command.trigger_price, quantity),
-        )
-        self._sync_order(order)
-        return True
-
-    def _reducible(self, view):
-        """Size of the position that an order closes; 0 where it closes none."""
-        cdef Position position = self._held.get(PositionId(view.position_id))
-        return 0.0 if position is None else max(-view.side * position.signed_qty, 0.0)
-
-    def _worst_price(self, Order order):
-        """Picks of two prices the one at which a unit of an order is worth more, as the rules value it."""
-        cdef Instrument instrument = self.cache.instrument(order.instrument_id)
-        binary = self._marks[self._index[order.instrument_id]].binary
-        return min if instrument.is_inverse or (binary and order.side == OrderSide.SELL) else max
-
-    cdef str _parent(self, Order order):
-        return "" if order.parent_order_id is None else order.parent_order_id.value
-
-    def _tell(self, verdict):
-        for text in verdict.alerts:
-            self._complain(text)
-
-    # ---- refusals ------------------------------------------------------------------------------------------------
-
-    def _deny(self, Order order, violations, str kind):
-        cdef int status = order.status_c()
-        cdef uint64_t now = self.clock.timestamp_ns()
-        self._note(now, order.client_order_id, order.strategy_id, violations, kind)
-        if status != OrderStatus.INITIALIZED and status != OrderStatus.RELEASED:
-            # Nautilus cannot deny it any more; not passing it on is all that is left, and someone must look.
-            self._complain(f"{order.client_order_id} was not passed on in status {order.status_string_c()}: "
-                           f"{_reason(violations)}")
-            return
-        cdef Cache cache = <Cache>self.cache
-        if not cache.order_exists(order.client_order_id):
-            cache.add_order(order)
-        self._msgbus.send(PROCESS, OrderDenied(
-            order.trader_id,
-            order.strategy_id,
-            order.instrument_id,
-            order.client_order_id,
-            _reason(violations),
-            UUID4(),
-            now,
-        ))
-        if kind == "submit":
-            self._drop_children(order)
-
-    cdef void _drop_children(self, Order order):
-        """Deny exits that wait for an entry which was just refused alone; Nautilus would leave them behind for ever.
-
-        This happens where a list is taken apart before it reaches the gate: by the emulator, or by an algorithm.
-        """
-        cdef Order child
-        if not order.linked_order_ids:
-            return
-        for child_id in order.linked_order_ids:
-            child = self.cache.order(child_id)
-            if child is None or child.parent_order_id is None or child.parent_order_id != order.client_order_id:
-                continue
-            violations = (Violation(rule="PARENT_DENIED", detail=order.client_order_id.value),)
-            if child.is_emulated_c():
-                self._msgbus.send(EMULATOR, self._cancel_command(child))
-            elif child.status_c() == OrderStatus.INITIALIZED or child.status_c() == OrderStatus.RELEASED:
-                self._deny(child, violations, "list")
-
-    def _reject_modify(self, ModifyOrder command, violations):
+    cdef int _screen_modify(self, ModifyOrder command) except -1:
+        """Whether an order may be changed; its sender is told if not."""
         cdef Order order = self.cache.order(command.client_order_id)
-        cdef uint64_t now = self.clock.timestamp_ns()
-        self._note(now, command.client_order_id, command.strategy_id, violations, "modify")
+        cdef tuple violations
+        cdef uint32_t number
+        self.modified += 1
+        if not self._armed or order is None:
+            return self._reject(command, order, NOT_ARMED if not self._armed else UNKNOWN_ORDER)
+        number = self._begin(order.instrument_id)
+        violations = self._screen.modify(command, order, number)
+        if self._screen.breached:
+            self._adopt_kills()
+        self._decided(order, &self._screen.asked, violations, MODIFY)
+        if violations:
+            self._tell_sender(command, order, violations)
+            return 0
+        self._screen.modified(command, order, number)
+        return 1
+
+    # ---- decisions -----------------------------------------------------------------------------------------------
+
+    cdef int _decided(self, Order order, const tf_risk_order *asked, tuple violations, str kind) except -1:
+        """Record a decision before it is carried out; an exception here refuses the command.
+
+        `asked` is the order as it was examined, NULL when it was not (``self._screen.reducing`` then says nothing).
+        `violations` is empty when the command goes on.
+        """
+        if violations:
+            self._refusals.note(
+                self.clock.timestamp_ns(), order.client_order_id, order.strategy_id, violations, kind
+            )
+        if self.audit is not None:
+            try:
+                self.audit.decided(
+                    order,
+                    asked,
+                    asked != NULL and self._screen.reducing,
+                    violations,
+                    0 if kind is SUBMIT else 1 if kind is LIST else 2,
+                    self.clock.timestamp_ns(),
+                )
+            except Exception as error:
+                # What is not written must not be done; a refusal does nothing, and its sender must hear of it.
+                if not violations:
+                    raise
+                self._complain(f"{type(error).__name__}: {error}")
+        return 0
+
+    cdef int _refuse(self, Order order, tuple violations, str kind) except -1:
+        """Refuse an order that was not examined; answers 0."""
+        self._decided(order, NULL, violations, kind)
+        self._refusals.deny(order, violations, kind)
+        return 0
+
+    cdef int _reject(self, ModifyOrder command, Order order, tuple violations) except -1:
+        """Reject a modification that was not examined."""
         if order is None:
+            self._refusals.note(
+                self.clock.timestamp_ns(), command.client_order_id, command.strategy_id, violations, MODIFY
+            )
             self._complain(f"modification of the unknown order {command.client_order_id} was not passed on")
-            return
-        self._pending.refused(command.client_order_id, command.id)
-        # The event bears the id of the command, so that this gate, and one before it, know which one it answers.
-        self._msgbus.send(PROCESS, OrderModifyRejected(
-            order.trader_id,
-            order.strategy_id,
-            order.instrument_id,
-            order.client_order_id,
-            order.venue_order_id,
-            order.account_id,
-            _reason(violations),
-            command.id,
-            now,
-            now,
-        ))
+            return 0
+        self._decided(order, NULL, violations, MODIFY)
+        self._tell_sender(command, order, violations)
+        return 0
 
-    cdef void _note(self, uint64_t now, object client_order_id, object strategy_id, object violations, str kind):
-        for rule in {violation.rule: None for violation in violations}:
-            self.denied[rule] = self.denied.get(rule, 0) + 1
-        first = violations[0].rule
-        self.refused[first] = self.refused.get(first, 0) + 1
-        if len(self.records) >= 10_000:
-            del self.records[:1_000]
-        self.records.append((now, client_order_id.value, strategy_id.value, violations, kind))
-
-    cdef void _complain(self, str text):
-        self._log.error(f"Risk gate: {text}")
-        if self.alert is None:
-            return
-        try:
-            self.alert(text)
-        except Exception as error:
-            self._log.error(f"Risk gate: the alert callback failed: {type(error).__name__}: {error}")
+    def _tell_sender(self, command, order, violations):
+        if self._orders is not None:
+            self._orders.any_pending = True
+            self._orders.pending.refused(order.client_order_id, command.id)
+        self._refusals.reject_modification(command, order, violations)
 
     # ---- events --------------------------------------------------------------------------------------------------
 
-    cpdef void _on_account_event(self, event):
-        self._cash_stale = True
-
-    cpdef void _on_order_event(self, event):
+    @cython.binding(False)
+    def _on_order_event(self, event):
         """Follow an order event that the execution engine has applied."""
-        if self.state is None or isinstance(event, (OrderInitialized, OrderDenied, OrderEmulated, OrderReleased)):
-            if isinstance(event, OrderDenied) and self.state is not None:
-                self._close((<OrderDenied>event).client_order_id)
+        if self._events is None or (
+            tells_nothing(<OrderEvent>event, self._orders) and not self._events.counts_rejects
+        ):
             return
         try:
-            self._follow_event(event)
+            self._events.follow(<OrderEvent?>event)
         except Exception as error:
-            # What the portfolio holds is no longer certain: only what reduces passes until someone has looked.
-            self.errors += 1
-            self._uncertain = True
-            self._complain(f"an event could not be followed: {type(error).__name__}: {error}")
+            self._lose_track(error)
+        if (self._events.counts_executions or self._events.counts_rejects) and self.gate.killed:
+            self._adopt_kills()
         if self._kill_wanted:
             self._attend()
 
-    def _follow_event(self, event):
-        cdef Order order
-        cdef OrderFilled fill
-        if isinstance(event, OrderPendingUpdate):
-            self._pending.announced(event.client_order_id)
-        if isinstance(event, UNCHANGING) and event.client_order_id in self._working:
-            return  # counted since it was sent, and nothing about it is different
-        order = self.cache.order(event.client_order_id)
-        if isinstance(event, OrderModifyRejected):
-            self._pending.rejected(event.client_order_id, event.id, event.reason.startswith(REASON_MARK))
-        elif isinstance(event, OrderUpdated) and order is not None:
-            self._pending.updated(event.client_order_id, order)
-        if isinstance(event, OrderFilled):
-            fill = event
-            self._cash_stale = True
-            self._follow(fill.instrument_id)
-            self.state.on_fill(
-                fill.instrument_id.value,
-                fill.last_qty.as_f64_c() * (1.0 if fill.order_side == OrderSide.BUY else -1.0),
-                fill.last_px.as_f64_c(),
-                position_id="" if fill.position_id is None else fill.position_id.value,
-                account_id="" if fill.account_id is None else fill.account_id.value,
-                strategy_id=fill.strategy_id.value,
-                client_order_id=fill.client_order_id.value,
-                trade_id=fill.trade_id.value,
-            )
-            self._sync_positions(fill.instrument_id)
-        if order is not None:
-            self._sync_order(order)
-        if isinstance(event, OrderFilled):
-            # The fill of an entry gives its exits a position, and they get no event of their own for it.
-            for client_order_id, instrument_id in list(self._working.items()):
-                order = self.cache.order(client_order_id) if instrument_id == event.instrument_id else None
-                if order is not None:
-                    self._sync_target(order)
+    def _lose_track(self, error):
+        """What the portfolio holds is no longer certain: it is read again before the next check."""
+        self.errors += 1
+        self._uncertain = True
+        self._complain(f"an event could not be followed: {type(error).__name__}: {error}")
 
-    cdef void _sync_positions(self, InstrumentId instrument_id):
-        """State the positions of one instrument as the cache has them: also after flips, which split a fill."""
-        cdef Position position
-        cdef dict found = {}
-        self._follow(instrument_id)
-        for position in (<object>self.cache).positions_open(instrument_id=instrument_id):
-            found[position.id] = position
-        for position in list(self._held.values()):
-            if position.instrument_id == instrument_id and position.id not in found:
-                del self._held[position.id]
-                self._state_position(position, 0.0)
-        for position_id, position in found.items():
-            self._held[position_id] = position
-            self._state_position(position, position.signed_qty)
-
-    cdef void _state_position(self, Position position, double quantity):
-        self.state.set_position(
-            position.instrument_id.value,
-            quantity,
-            position_id=position.id.value,
-            account_id="" if position.account_id is None else position.account_id.value,
-            strategy_id=position.strategy_id.value,
-            price=position.avg_px_open,
-        )
-
-    cdef void _sync_order(self, Order order):
-        """State a working order as it now is; one that is closed stops counting."""
-        cdef str name = order.client_order_id.value
-        cdef double quantity
-        cdef double price = NAN
-        cdef double trigger = NAN
-        if order.is_closed_c():
-            self._close(order.client_order_id)
-            return
-        if order.client_order_id not in self._working:
-            if not (order.is_open_c() or order.is_inflight_c()):
-                return  # not sent yet: it is checked when it is
-            self._follow(order.instrument_id)
-            self.state.on_working(self._view(order, None, self._parent(order)))
-            self._working[order.client_order_id] = order.instrument_id
-        self._sync_target(order)
-        if order.has_price_c() and order.price is not None:
-            price = (<Price>order.price).as_f64_c()
-        if order.has_trigger_price_c() and order.trigger_price is not None:
-            trigger = (<Price>order.trigger_price).as_f64_c()
-        if not order.is_quote_quantity:
-            # Fills before our time are in the order's quantity but not in the portfolio's count: the open part decides.
-            quantity = order.leaves_qty.as_f64_c() + self.state.filled_quantity(name)
-        elif self.state.filled_quantity(name) == 0.0:
-            quantity = self._base_quantity(order, order.quantity, price if price == price else trigger)
-        else:
-            # Money and units cannot be taken from each other: what was counted before the first fill stays.
-            known = self.state.working_order(name)
-            quantity = NAN if known is None else known.quantity
-        if order.client_order_id in self._pending:
-            quantity, price, trigger = self._pending.reserve(
-                order.client_order_id, quantity, price, trigger, self._worst_price(order)
-            )
-        self.state.on_order_update(
-            name, quantity=quantity if quantity == quantity else None, price=price, trigger_price=trigger
-        )
-
-    def _sync_target(self, Order order):
-        """State the position of a working order again when the cache has given it another one than at submission."""
-        known = self.state.working_order(order.client_order_id.value)
-        if known is None or (order.position_id is None and self.cache.position_id(order.client_order_id) is None):
-            return
-        target = self._position_id(order, None)
-        if known.position_id != target:
-            known = copy.copy(known)
-            known.position_id = target
-            self.state.on_working(known)
-
-    cdef void _close(self, ClientOrderId client_order_id):
-        self._working.pop(client_order_id, None)
-        self._pending.closed(client_order_id)
-        self.state.on_order_closed(client_order_id.value)
-
-    cdef void _resync(self):
+    def _resync(self):
         """State every position and working order from the cache again; raises when that fails, and so refuses."""
-        cdef Order order
-        cache = <object>self.cache
-        for instrument_id in set(self._ids) | {position.instrument_id for position in cache.positions_open()}:
-            self._sync_positions(instrument_id)
-        for client_order_id in list(self._working):
-            order = cache.order(client_order_id)
-            if order is not None:
-                self._sync_order(order)
-        for order in cache.orders_open() + cache.orders_inflight():
-            self._sync_order(order)
-        self._cash_stale = True
+        self._events.read_all()
         self.state.clear_faults()
         self._uncertain = False
         self._complain("positions and working orders were read from the cache again")
 
+    # ---- limits, health ------------------------------------------------------------------------------------------
+
+    @property
+    def limits(self):
+        """The limits in force."""
+        return self.config.limits if self._limits is None else self._limits
+
+    def reload_limits(self, limits, name, reason):
+        """Put other limits in force, whole or not at all; the next order meets them. Call it on the node's thread.
+
+        They stay in force after a reset.
+
+        Parameters
+        ----------
+        limits : tengri_fast.risk.RiskLimits
+            All of them: what is None here is not checked any more.
+        name, reason : str
+            Who changes them, and why; kept in the history of the rules.
+
+        Raises
+        ------
+        ConfigurationError
+            When they cannot be used, or no reason is given; the old ones stay in force then.
+        """
+        if not isinstance(limits, RiskLimits):
+            raise ConfigurationError(f"`limits` must be a RiskLimits, was {type(limits).__name__}")
+        if not str(reason).strip():
+            raise ConfigurationError("`reason` must say why the limits change, was empty")
+        check_needs(limits, self.config)
+        if self.gate is not None:
+            self.gate.reload(limits, str(name), str(reason))
+            self._note_limits()
+        self._limits = limits
+        self._tell_audit("reload", {"by": str(name), "reason": str(reason), "limits": limits})
+        self._complain(f"{name} changed the limits: {reason}")
+
+    def register_health(self, strategy_id, source):
+        """Say where the health of the model behind a strategy is read; strategies with a model do this by themselves.
+
+        Parameters
+        ----------
+        strategy_id : str
+            The strategy.
+        source : object
+            With ``rung``, ``out_of_distribution``, ``confidence`` and ``ts``, read at every order of that strategy.
+        """
+        self._health[str(strategy_id)] = source
+        if self.gate is not None:
+            self.gate.register_health(str(strategy_id), source)
+
+    cpdef void _on_health(self, source):
+        self.register_health(source.strategy_id, source)
+
     # ---- kill ----------------------------------------------------------------------------------------------------
 
-    def kill(self, name, reason):
+    def kill(self, name, reason, scope="portfolio"):
         """Turn a named switch on: from now on only reducing orders and cancels pass. Any thread may call it.
 
         With ``cancel_on_kill`` the node's thread then cancels every working order that is not reduce-only: protective
@@ -985,12 +550,15 @@ cdef class NeuralRiskGate(Actor):
             Who stops trading; several may, and each must allow it again.
         reason : str
             Told in every denial from now on.
+        scope : str
+            What is stopped: "portfolio" (everything), "strategy:ID", "instrument:ID", "venue:NAME" or "bucket:NAME".
         """
-        name, reason = str(name), str(reason) or "no reason given"
-        self._kills.setdefault(name, reason)
+        name, reason, scope = str(name), str(reason) or "no reason given", str(scope)
         gate = self.gate
         if gate is not None:
-            gate.kill(name, reason)
+            gate.kill(name, reason, scope)
+        self._switches.turn_on(name, reason, scope)
+        self._tell_audit("kill", {"by": name, "reason": reason, "scope": scope})
         self._kill_wanted = 1
 
     def rearm(self, name, reason):
@@ -1002,65 +570,84 @@ cdef class NeuralRiskGate(Actor):
             When that switch is not on, or no reason is given.
         """
         name, reason = str(name), str(reason)
-        if not reason.strip():
-            raise ConfigurationError(f"`reason` must say why {name!r} may trade again, was empty")
-        if name not in self._kills:
-            on = ", ".join(sorted(self._kills)) or "none"
-            raise ConfigurationError(f"`name` must be a kill switch that is on ({on}), was {name!r}")
+        self._switches.check_off(name, reason)
         gate = self.gate
         if gate is not None and name in gate.kills:
             gate.rearm(name, reason)
-        # A cancel that the node's thread has not attended to yet stays wanted: allowing new orders revives no old one.
-        self._kills.pop(name, None)
+        self._switches.turn_off(name)
+        self._tell_audit("rearm", {"by": name, "reason": reason})
 
     @property
     def killed(self):
         """Whether a kill switch is on."""
-        return bool(self._kills)
+        return bool(self._switches.on)
 
     @property
     def kills(self):
         """The kill switches that are on: name and reason."""
-        return dict(self._kills)
+        return {name: reason for name, (reason, _) in list(self._switches.on.items())}
+
+    @property
+    def kill_scopes(self):
+        """The kill switches that are on: name and scope."""
+        return {name: scope for name, (_, scope) in list(self._switches.on.items())}
+
+    def _adopt_kills(self):
+        """Take over the switches that the rules turned on by themselves: daily loss, drawdown, repeats, rejects."""
+        scopes = self.gate.kill_scopes
+        for name, reason in self.gate.kills.items():
+            if self._switches.turn_on(name, reason, scopes[name]):
+                self._tell_audit("kill", {"by": name, "reason": reason, "scope": scopes[name]})
+                self._kill_wanted = 1
 
     cpdef void _on_kill_timer(self, event):
+        if self._armed:
+            try:
+                # Losses stop trading when they happen, not at the next order.
+                self._refresh()
+                self.gate.on_equity(self._accounts.equity(), self.clock.timestamp_ns())
+            except Exception as error:
+                self._lose_track(error)
+            if self.gate.killed:
+                self._adopt_kills()
+            self._renew()
         if self._kill_wanted:
             self._attend()
 
+    def _renew(self):
+        """What is due from time to time: collected scenarios, the state's file, and what the log has not heard yet."""
+        now = self.clock.timestamp_ns()
+        text = self._inputs.poll(self.state, now)
+        if text:
+            self._complain(text)
+        self._keep()
+        try:
+            if self.audit is not None:
+                self.audit.flush(now)
+        except Exception as error:
+            # Orders will be refused too, for the same reason.
+            self._complain(f"{type(error).__name__}: {error}")
+
     cdef void _attend(self):
         """On the node's thread: what a kill asks for beyond refusing."""
-        cdef Order order
         self._kill_wanted = 0
-        reasons = "; ".join(f"{name}: {why}" for name, why in list(self._kills.items()))
-        self._complain(f"trading was stopped: {reasons or 'it has been allowed again since'}")
+        self._keep(True)
+        wishes = self._switches.wishes()
+        reasons = "; ".join(f"{name}: {reason}" for name, reason, _ in wishes)
+        if not wishes:
+            return
+        self._complain(f"trading was stopped: {reasons}")
         if not self.config.cancel_on_kill or self._next is None:
             return
-        cache = <object>self.cache
-        # An order may be in flight and open at once, while a modification is.
-        orders = cache.orders_emulated() + cache.orders_inflight() + cache.orders_open()
-        for order in {order.client_order_id: order for order in orders}.values():
-            if order.is_reduce_only or order.is_closed_c() or order.is_pending_cancel_c():
-                continue
-            try:
-                if order.is_emulated_c():
-                    self._msgbus.send(EMULATOR, self._cancel_command(order))
-                else:
-                    self._next(self._cancel_command(order))
-            except Exception as error:
-                self.errors += 1
-                self._complain(f"{order.client_order_id} could not be canceled: {type(error).__name__}: {error}")
+        scopes = {scope for _, _, scope in wishes}
+        send = (<object>self.msgbus).send
+        failures = cancel_working(scopes, self.cache, self.clock, self._next, send, self._bucket)
+        for failure in failures:
+            self.errors += 1
+            self._complain(failure)
 
-    cdef object _cancel_command(self, Order order):
-        return CancelOrder(
-            trader_id=order.trader_id,
-            strategy_id=order.strategy_id,
-            instrument_id=order.instrument_id,
-            client_order_id=order.client_order_id,
-            venue_order_id=order.venue_order_id,
-            command_id=UUID4(),
-            ts_init=self.clock.timestamp_ns(),
-            client_id=self.cache.client_id(order.client_order_id),
-        )
+    def _bucket(self, instrument_id):
+        return self.config.buckets.get(instrument_id.value, self.config.buckets.get("*", ""))
 
     # ---- questions -----------------------------------------------------------------------------------------------
 
@@ -1074,11 +661,26 @@ cdef class NeuralRiskGate(Actor):
         """Whether the execution endpoint is this gate's own handler."""
         return self._msgbus is not None and self._msgbus._endpoints.get(EXECUTE) is self._entry
 
+    @property
+    def denied(self):
+        """Denials and rejected modifications by rule; one that broke two rules counts under both."""
+        return self._refusals.denied
+
+    @property
+    def refused(self):
+        """The same, each counted once, under the first rule that it broke."""
+        return self._refusals.refused
+
+    @property
+    def records(self):
+        """One ``(ts, client_order_id, strategy_id, violations, kind)`` per refusal; the latest 10,000 are kept."""
+        return self._refusals.records
+
     def equity(self):
         """Account equity in base currency as the rules see it, NaN when unknown."""
-        if self.state is None:
+        if self._accounts is None:
             return NAN
-        self._refresh(None)
+        self._refresh()
         return self.state.equity
 
     @property
@@ -1093,46 +695,6 @@ cdef class NeuralRiskGate(Actor):
             "modified": self.modified,
             "denied": dict(self.denied),
             "errors": self.errors,
-            "working": len(self._working),
-            "positions": len(self._held),
+            "working": 0 if self._orders is None else len(self._orders),
+            "positions": 0 if self._accounts is None else len(self._accounts.held),
         }
-
-
-cdef str _exclusive_group(Order order):
-    """One text for all orders of which the venue cancels the others when one fills; empty for one that stands alone.
-
-    Not for OUO: a sibling that can trade at the same moment is not shrunk in time, and both fill.
-    """
-    if order.contingency_type != ContingencyType.OCO or not order.linked_order_ids:
-        return ""
-    names = {name.value for name in order.linked_order_ids} | {order.client_order_id.value}
-    # Nautilus allows any character in an id; one with the separator could pass for several, so it stands alone.
-    if any("\x1f" in name for name in names):
-        return ""
-    return "\x1f".join(sorted(names))
-
-
-def _facts(instrument):
-    """What the rules must know about an instrument."""
-    kind = type(instrument).__name__
-    lowest, highest = instrument.min_quantity, instrument.max_quantity
-    return InstrumentFacts(
-        instrument_id=instrument.id.value,
-        payoff="inverse" if instrument.is_inverse else "binary" if kind == "BinaryOption" else "linear",
-        multiplier=float(instrument.multiplier),
-        price_increment=float(instrument.price_increment),
-        size_increment=float(instrument.size_increment),
-        min_quantity=0.0 if lowest is None else float(lowest),
-        max_quantity=0.0 if highest is None else float(highest),
-        quote_currency=instrument.quote_currency.code,
-        settlement_currency=instrument.get_settlement_currency().code,
-    )
-
-
-def _reason(violations):
-    """All violations in one line that is short enough to travel."""
-    text = "; ".join(violation.text() for violation in violations)
-    return text if len(text) <= REASON_LIMIT else text[: REASON_LIMIT - 3] + "..."
-
-
-NOT_ARMED = (Violation(rule="NOT_ARMED", detail="the gate has not started"),)

@@ -125,6 +125,11 @@ class PendingModifications:
         self._announced.pop(order_id, None)
         self._refused.pop(order_id, None)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is under way, announced, or refused and not heard of yet."""
+        return not (self._sent or self._announced or self._refused)
+
     def __contains__(self, order_id: Any) -> bool:
         """Whether an answer is awaited."""
         return order_id in self._sent

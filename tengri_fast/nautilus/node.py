@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from nautilus_trader.adapters.sandbox.config import SandboxExecutionClientConfig
 from nautilus_trader.adapters.sandbox.factory import SandboxLiveExecClientFactory
 from nautilus_trader.common import Environment
@@ -263,10 +262,12 @@ def _gate(config: TengriConfig, plan: NodePlan) -> NeuralRiskGate:
     # The instrument itself is known only when the venue has told it; its name is enough here.
     named = SimpleNamespace(id=InstrumentId.from_str(plan.instrument))
     prices = ("depth",) if "quotes" not in plan.subscriptions else ("quotes",)
-    settings: Any = gate_config(config, named, prices, _currency(config))
-    gate = NeuralRiskGate(msgspec.structs.replace(settings, kill_poll_ms=_KILL_POLL_MS))
+    settings: Any = gate_config(config, named, prices, _currency(config), kill_poll_ms=_KILL_POLL_MS)
+    gate = NeuralRiskGate(settings)
     if settings.var is not None:
-        gate.load_scenarios(scenarios_of(config, named, settings.var))
+        scenarios = scenarios_of(config, named, settings.var)
+        if scenarios is not None:
+            gate.load_scenarios(scenarios)
     return gate
 
 

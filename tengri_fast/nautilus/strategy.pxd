@@ -29,6 +29,7 @@ cdef class TengriNeuralStrategy(Strategy):
     cdef list _quantities           # Quantity by slot, filled at start when a trade size is configured
     cdef dict _bar_types            # slot -> BarType
     cdef DeltaBooks _books          # by slot, for depth from deltas
+    cdef object _health_entry       # our own handler, one object so that the bus can compare it
     cdef object _around             # Surroundings: legs and external sources
     cdef object _means              # Means: equity and value-at-risk budget; None without dynamic sizing
     cdef list _sizers               # PositionSizer by slot, from the start on; None without dynamic sizing

@@ -33,6 +33,7 @@ from nautilus_trader.model.enums import BookType
 from tengri_fast.errors import ConfigurationError, ModelLoadingError
 from tengri_fast.features.store import FeatureStore
 from tengri_fast.nautilus.config import TengriNeuralConfig, duration_ns
+from tengri_fast.nautilus.gate_health import HEALTH, HEALTH_WANTED, ModelHealth
 from tengri_fast.nautilus.history import HistoryRequest
 from tengri_fast.nautilus.sizing import Means, find_gate
 from tengri_fast.nautilus.surroundings import Surroundings
@@ -151,6 +152,7 @@ cdef class TengriNeuralStrategy(Strategy):
         # A reader of its own, so that its slots are the engine's.
         self._reader = TickReader()
         self._from_deltas = config.book == "deltas"
+        self._health_entry = self._tell_health
         self._around = Surroundings(config, self.bundle.plan)
         self._needs = _needed_events(self.bundle)
         for bit, reads in ((LEGS, self._around.reads_legs), (ODDS, self._around.reads_odds),
@@ -409,7 +411,13 @@ cdef class TengriNeuralStrategy(Strategy):
         self._around.prepare(self, [(name.value, self._kinds(i)) for i, name in enumerate(self._instrument_ids)])
         self._books.begin_again()
         self.refresh_handlers()
+        self._msgbus.subscribe(HEALTH_WANTED, self._health_entry)
+        self._tell_health()
         Strategy._start(self)
+
+    def _tell_health(self, asked_by=None):
+        """Tell the risk gates of this node where the model's health is read."""
+        self._msgbus.publish(HEALTH, ModelHealth(self.id.value, self.engine.signal))
 
     cpdef void _resume(self):
         self._prepare_desks()
@@ -440,6 +448,8 @@ cdef class TengriNeuralStrategy(Strategy):
         Strategy._reset(self)
 
     cpdef void _dispose(self):
+        if self._msgbus is not None and self._msgbus.is_subscribed(HEALTH_WANTED, self._health_entry):
+            self._msgbus.unsubscribe(HEALTH_WANTED, self._health_entry)
         self.engine.leave_store()
         Strategy._dispose(self)
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tengri_fast.errors import ConfigurationError, DataConversionError
+from tengri_fast.risk.conditional import age_weights
 
 __all__ = [
     "COVARIANCES",
@@ -123,8 +124,7 @@ def ewma_covariance(returns: npt.ArrayLike, *, decay: float = 0.94) -> Covarianc
     if not 0.0 < decay < 1.0:
         raise ConfigurationError(f"`decay` must be between 0 and 1, was {decay}")
     table = _table(returns)
-    weights = decay ** np.arange(table.shape[1] - 1, -1, -1.0)
-    weights /= weights.sum()
+    weights = age_weights(table.shape[1], decay)
     mean = np.zeros(table.shape[0])
     return Covariance(
         (table * weights) @ table.T, mean, float(1.0 / (weights @ weights)), "ewma", {"decay": float(decay)}

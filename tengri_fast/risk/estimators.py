@@ -36,7 +36,7 @@ import numpy.typing as npt
 
 from tengri_fast.errors import ConfigurationError, DataConversionError
 from tengri_fast.risk._scipy import scipy_module
-from tengri_fast.risk.conditional import conditional_variances
+from tengri_fast.risk.conditional import age_weights, conditional_variances
 from tengri_fast.risk.covariance import Covariance, covariance_matrix
 from tengri_fast.risk.extreme import tail_estimates_gradient
 from tengri_fast.risk.fitted import (
@@ -140,8 +140,7 @@ def age_weighted(
         raise ConfigurationError(f"`decay` must be between 0 and 1, was {decay}")
     data = RiskData(subject, returns, level, horizon, rule)
     unit = data.unit(data.windows())
-    weights = decay ** np.arange(unit.shape[1] - 1, -1, -1.0)
-    weights /= weights.sum()
+    weights = age_weights(unit.shape[1], decay)
     details = data.facts(unit.shape[1])
     details["decay"] = decay
     details["effective_scenarios"] = float(1.0 / (weights @ weights))

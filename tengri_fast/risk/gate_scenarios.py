@@ -17,7 +17,12 @@ monte_carlo     drawn: Student t copula, empirical     equal                   o
 =============== ====================================== ======================= ===============
 
 *normal* on the revalued results is the variance-covariance method with the sample covariance: for linear payoffs the
-variance over scenarios of the portfolio's result is w' S w exactly, and others are revalued instead of linearised.
+variance over scenarios of the portfolio's result, divided by S - 1, is w' C w exactly, and others are revalued instead
+of linearised. The mean result counts: VaR = z sigma - mean. :func:`tengri_fast.risk.estimators.normal` takes
+first-order exposures and, unless told ``mean = "sample"``, a mean of zero; with it the two agree for linear payoffs,
+and :meth:`~tengri_fast.risk.manager.NeuralRiskManager.calculate_var` says it. *cornish_fisher* has the same mean and
+sigma; the estimator of that name divides its variance by S instead, one part in 2 S of sigma, and refuses moments
+outside the expansion's domain, where the gate takes the larger of the expansion and the order statistic.
 
 *filtered* (Hull and White 1998) takes the volatility "then" from returns that had ended when the scenario began, also
 where scenarios overlap: an EWMA that had seen its own return would make large losses look small.
@@ -32,6 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tengri_fast.errors import ConfigurationError
+from tengri_fast.risk.conditional import age_weights, ewma_variances
 from tengri_fast.risk.scenarios import ScenarioSet
 from tengri_fast.risk.types import VAR_METHODS, InstrumentFacts
 
@@ -66,8 +72,8 @@ class GateScenarios(NamedTuple):
     tail: str
 
 
-def _steps(scenarios: ScenarioSet) -> int:
-    """Over how many scenarios each one overlaps with those after it, at least 1."""
+def overlap(scenarios: ScenarioSet) -> int:
+    """How many steps of the data a scenario spans, at least 1: it overlaps with so many less one after it."""
     step = scenarios.provenance.get("step_ns", "")
     return max(scenarios.horizon_ns // int(step), 1) if step.isdigit() and int(step) > 0 else 1
 
@@ -77,11 +83,8 @@ def _filtered(scenarios: ScenarioSet, decay: float) -> npt.NDArray[np.float32]:
     if (returns <= -1.0).any():
         raise ConfigurationError('`scenarios` must be > -1 for the method "filtered", held -1')
     logs = np.log1p(returns)
-    count, steps = logs.shape[1], _steps(scenarios)
-    variance = np.empty((logs.shape[0], count + 1))
-    variance[:, 0] = np.mean(logs * logs, axis=1)
-    for t in range(count):
-        variance[:, t + 1] = decay * variance[:, t] + (1.0 - decay) * logs[:, t] ** 2
+    count, steps = logs.shape[1], overlap(scenarios)
+    variance = ewma_variances(logs, decay)
     flat = ~(variance > 0.0).all(axis=1)
     # An instrument that never moved has no volatility to scale by, and keeps its returns, which are zero.
     variance[flat] = 1.0
@@ -154,10 +157,7 @@ def gate_scenarios(
         scenarios.horizon_ns,
         facts,
     )
-    weights = None
-    if method == "age_weighted":
-        weights = factor ** np.arange(used.count - 1, -1, -1.0)
-        weights /= weights.sum()
+    weights = age_weights(used.count, factor) if method == "age_weighted" else None
     return GateScenarios(used, weights, _TAILS.get(method, "empirical"))
 
 
@@ -237,7 +237,7 @@ def _state(scenarios: ScenarioSet, volatility: Callable[[], NeuralRiskModel]) ->
     """Forecasts from the past returns, taken where they do not overlap."""
     from tengri_fast.risk.volatility import volatility_state
 
-    apart = scenarios.returns[:, (scenarios.count - 1) % _steps(scenarios) :: _steps(scenarios)].astype(np.float64)
+    apart = scenarios.returns[:, (scenarios.count - 1) % overlap(scenarios) :: overlap(scenarios)].astype(np.float64)
     models = {}
     for name, row in zip(scenarios.instrument_ids, apart, strict=True):
         models[name] = model = volatility()

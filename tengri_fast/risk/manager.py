@@ -16,21 +16,24 @@ import numpy as np
 import numpy.typing as npt
 
 from tengri_fast.errors import ConfigurationError, DataConversionError
+from tengri_fast.risk.gate_scenarios import overlap
 from tengri_fast.risk.holdings import Holdings
 from tengri_fast.risk.measures import expected_shortfall, value_at_risk
 from tengri_fast.risk.types import OrderView, Utilisation, Verdict
 
 if TYPE_CHECKING:
+    from tengri_fast.risk.fitted import RiskEstimate
     from tengri_fast.risk.gate import RiskGate
     from tengri_fast.risk.optimise import OptimisationResult, Rebalancing
     from tengri_fast.risk.portfolio import PortfolioState
-    from tengri_fast.risk.fitted import RiskEstimate
     from tengri_fast.risk.scenarios import ScenarioSet
     from tengri_fast.risk.stress import StressLibrary, StressResult, StressScenario
 
 __all__ = ["NeuralRiskInterface", "NeuralRiskManager", "OrderAssessment", "RiskAssessment"]
 
 Floats = npt.NDArray[np.float64]
+#: Methods of the gate whose scenarios are no past returns in their order.
+_MADE = ("filtered", "monte_carlo")
 _TAIL_LIMITS = {"MAX_PORTFOLIO_VAR": value_at_risk, "MAX_PORTFOLIO_ES": expected_shortfall}
 
 
@@ -209,7 +212,7 @@ class NeuralRiskManager:
         said: list[str] = []
         for row in sorted(breaches, key=lambda row: -row.share):
             tail = _TAIL_LIMITS.get(row.code)
-            if tail is not None and holdings is not None and len(holdings):
+            if tail is not None and holdings is not None and len(holdings) and self._plain_tail():
                 text = self._cut(row, holdings)
                 if text:
                     said.append(text)
@@ -219,6 +222,11 @@ class NeuralRiskManager:
                 "only orders that reduce positions pass until it is below"
             )
         return said
+
+    def _plain_tail(self) -> bool:
+        """Whether the gate reads an order statistic of equal weights."""
+        settings = self.portfolio.var_settings
+        return settings is not None and settings.tail == "empirical" and settings.method != "age_weighted"
 
     def _cut(self, row: Utilisation, holdings: Holdings) -> str:
         """The smallest cut of one position that brings the tail of what is filled below its limit."""
@@ -298,6 +306,10 @@ class NeuralRiskManager:
     def calculate_var(self, method: str = "historical", **options: Any) -> RiskEstimate:
         """Value at risk and expected shortfall of what is filled, with a confidence interval.
 
+        The gate's scenarios are the data. Where its own method has already made them ("filtered", "monte_carlo"), that
+        method's number is "historical" here. The mean return counts in "normal", as it does in the gate, unless
+        ``mean`` says otherwise; the two then agree for linear payoffs.
+
         Parameters
         ----------
         method : str
@@ -308,12 +320,26 @@ class NeuralRiskManager:
         Raises
         ------
         ConfigurationError, DataConversionError, MissingExtraError
-            When there are no scenarios, a position cannot be valued, or the method cannot be used on the data.
+            When there are no scenarios, a position cannot be valued, the method cannot be used on the data, or it
+            reads the order in time of scenarios that have none or were filtered before.
         """
         from tengri_fast.risk.estimators import risk_estimate
 
         holdings = self.portfolio.holdings()
         options.setdefault("level", self._level())
+        if method == "normal":
+            options.setdefault("mean", "sample")
+        made = self._scenarios().provenance.get("method", "")
+        ordered = method in ("age_weighted", "filtered") or options.get("covariance") == "ewma"
+        if made in _MADE and ordered:
+            raise ConfigurationError(
+                f"`method` must not weigh scenarios by age when the gate has made them by {made!r}, was {method!r}; "
+                '"historical" reads them as they are'
+            )
+        if options.get("horizon", 1) != 1 and (made in _MADE or overlap(self._scenarios()) > 1):
+            raise ConfigurationError(
+                f"`horizon` must be 1 where scenarios overlap or were made by a method, was {options['horizon']}"
+            )
         return risk_estimate(holdings, self._returns(holdings), method=method, **options)
 
     def stress_test(
@@ -327,14 +353,17 @@ class NeuralRiskManager:
             As :func:`tengri_fast.risk.stress.stress_test`.
         """
         from tengri_fast.risk.stress import StressLibrary, stress_test
+        from tengri_fast.risk.stress.parts import daily_volatilities
 
         if library is None:
             if self._library is None:
                 self._library = StressLibrary.built_in()
             library = self._library
         holdings = self.portfolio.holdings()
-        if self.portfolio.scenarios is not None:
+        scenarios = self.portfolio.scenarios
+        if scenarios is not None:
             options.setdefault("returns", self._returns(holdings))
+            options.setdefault("volatilities", daily_volatilities(options["returns"], scenarios.horizon_ns))
         return stress_test(holdings, library, **options)
 
     def optimize_portfolio(self, method: str = "min_variance", **options: Any) -> OptimisationResult:

@@ -48,7 +48,9 @@ w_1 + ... + w_(j-1) <= 1 - level, and expected shortfall takes of it what is lef
 unweighted definition. The parametric ones use the (weighted) moments of the results, with the unbiased variance
 sum w (x - mean)^2 / (1 - sum w^2): for linear instruments this is the sample covariance of the scenarios, without a
 matrix. Expected shortfall of Cornish-Fisher is that of Maillard (2012), "A user's guide to the Cornish Fisher
-expansion", eq. 20, and never below value at risk; the expansion holds for moderate skewness and kurtosis only.
+expansion", eq. 20, and never below value at risk. The expansion holds for moderate skewness and kurtosis only: where it
+does not increase (section 3 there), as with rare large losses, value at risk and expected shortfall are the larger of
+what it says and the empirical ones.
 
 *Where it is kept.* In C, csrc/risk: a fill, quote or order event costs O(1), or O(orders and positions of that
 instrument) where orders are capped or share a group; a check costs O(scenarios) for the case that the order changes.

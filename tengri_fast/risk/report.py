@@ -38,7 +38,7 @@ DEFAULT_METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "Normal, EWMA covariance": ("normal", {"covariance": "ewma"}),
     "Normal, Ledoit-Wolf covariance": ("normal", {"covariance": "ledoit_wolf"}),
     "Student t": ("student_t", {}),
-    "Cornish-Fisher": ("cornish_fisher", {"matched": True}),
+    "Cornish-Fisher, matched moments": ("cornish_fisher", {"matched": True}),
     "Extreme-value tail": ("peaks_over_threshold", {}),
     "Monte Carlo, t copula": ("monte_carlo", {"paths": 20_000}),
 }
@@ -251,6 +251,7 @@ def risk_report(
         When an argument breaks its rule, or an instrument has no scenarios.
     """
     from tengri_fast.risk.stress import StressLibrary, stress_test
+    from tengri_fast.risk.stress.parts import daily_volatilities
 
     held = _held(holdings)
     if not levels:
@@ -288,7 +289,11 @@ def risk_report(
         if thin < 5.0:
             notes.append(f"The tail at {100 * max(levels):g} % holds {thin:.1f} scenarios: estimates are rough.")
     library = StressLibrary.built_in() if stress is None else stress
-    stressed = stress_test(held, library, returns=returns) if len(held) else None
+    volatilities = (
+        None if returns is None or scenarios is None or scenarios.count < 2
+        else daily_volatilities(returns, scenarios.horizon_ns)
+    )  # fmt: skip
+    stressed = stress_test(held, library, returns=returns, volatilities=volatilities) if len(held) else None
     if stressed is not None and stressed.failed:
         notes.append(f"{len(stressed.failed)} stress scenarios could not be valued; their rows say why.")
     if not limits:

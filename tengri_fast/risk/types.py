@@ -256,7 +256,7 @@ class VarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     horizon : int or str
         Holding period, ns or a text like "60s"; the scenarios must have been built for exactly it.
     method : str
-        One of :data:`tengri_fast.risk.gate_scenarios.GATEVAR_METHODS`. It says what
+        One of :data:`tengri_fast.risk.gate_scenarios.GATE_METHODS`. It says what
         :func:`~tengri_fast.risk.gate_scenarios.gate_scenarios` makes of past returns; a portfolio takes the scenarios
         that it is given as they are.
     scenarios : int

@@ -1,4 +1,4 @@
-"""Counts calls of malloc and its family while a strategy handles ticks. Run by test_allocations.py, not by hand.
+"""Counts calls of malloc and its family while a strategy and a gate handle ticks. Run by test_allocations.py.
 
     LD_PRELOAD=counter.so PYTHONMALLOC=malloc python allocation_probe.py MODEL.toml
 
@@ -16,6 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from gate_play import BUY, make_gate, play
+from gate_scene import Script, quotes
 from neural_scene import INSTRUMENT, quote, register, trade
 
 from tengri_fast.nautilus import TengriNeuralConfig, TengriNeuralStrategy
@@ -31,12 +33,12 @@ class Wasteful(TengriNeuralStrategy):
         self.last = [signal.sequence]
 
 
-def run(strategy, ticks, warm):
+def run(listener, ticks, warm):
     """Calls of the malloc family while the ticks after the first ``warm`` are handled."""
     count = ctypes.CDLL(None).tengri_allocations
     count.restype = ctypes.c_uint64
-    quotes, trades = strategy.handle_quote_tick, strategy.handle_trade_tick
-    calls = [(quotes if hasattr(tick, "bid_price") else trades, tick) for tick in ticks]
+    on_quote, on_trade = listener.handle_quote_tick, listener.handle_trade_tick
+    calls = [(on_quote if hasattr(tick, "bid_price") else on_trade, tick) for tick in ticks]
 
     def stretch(work):
         start = count()
@@ -53,6 +55,21 @@ def run(strategy, ticks, warm):
     return made
 
 
+def run_gate(held):
+    """The same of a gate whose limits look at everything that a quote can change, with a position or without."""
+    gate = make_gate(
+        max_position=10.0, price_collar_bps=100.0, collar_window="1m", max_leverage=2.0, prices=("quotes", "trades")
+    )
+    made = []
+
+    def measure(script, tick):
+        made.append(run(gate, quotes(10_000, drift=0.1), 100))
+
+    script = Script(({3: lambda s, t: s.market(BUY, 1)} if held else {}) | {8: measure})
+    play(script, gate, data=quotes(10))
+    return made[0]
+
+
 def main(model):
     bundle = load_bundle(model)
     config = TengriNeuralConfig(model=model, instrument_id=INSTRUMENT.id)
@@ -65,7 +82,7 @@ def main(model):
             if i % 4 == 3
             else quote(65_000 + 0.1 * step, 65_000.1 + 0.1 * step, ts, 1 + i % 5, 1 + i % 7)
         )
-    result = {}
+    result = {"gate_flat": run_gate(False), "gate_held": run_gate(True)}
     for name, kind in (("bare", TengriNeuralStrategy), ("wasteful", Wasteful)):
         strategy = kind(config, bundle)
         register(strategy)

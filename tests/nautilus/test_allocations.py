@@ -1,4 +1,4 @@
-"""From the tick to the signal nothing is allocated: every call of the malloc family is counted over 100,000 ticks."""
+"""From the tick to the signal, and into the gate, nothing is allocated: every call of the malloc family is counted."""
 
 from __future__ import annotations
 
@@ -60,3 +60,5 @@ def test_ticks_are_handled_without_allocating(tmp_path):
     assert found["bare_signals"] > 70_000
     assert found["wasteful"] > found["wasteful_signals"] - 2_000, "the counter must see an object per signal"
     assert found["bare"] == 0
+    assert found["gate_flat"] == 0
+    assert found["gate_held"] == 0

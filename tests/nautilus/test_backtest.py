@@ -26,6 +26,7 @@ from tengri_fast.nautilus import backtest_record
 from tengri_fast.nautilus.backtest import assemble, run_backtest
 from tengri_fast.nautilus.drill import DrillStep
 from tengri_fast.report import RunRecord, summary
+from tengri_fast.risk import RiskLimits
 from tengri_fast.runtime.config import TengriConfig, load_config, parse_config
 from tengri_fast.runtime.control import RunControl
 
@@ -175,7 +176,7 @@ def test_a_drill_whose_order_passes_fails_the_run(model: Path, monkeypatch: pyte
     class Open(module.NeuralRiskGate):
         def on_start(self) -> None:
             super().on_start()
-            self.gate.rules.clear()
+            self.reload_limits(RiskLimits(max_order_notional=1e15), "test", "a gate that allows everything")
 
     monkeypatch.setattr(module, "NeuralRiskGate", Open)
     with pytest.raises(NeuralIntegrationError, match="control drill"):
@@ -373,12 +374,19 @@ def test_what_does_not_fit_is_refused(model: Path, override: str, message: str) 
         run_backtest(demo(model, override))
 
 
-def test_rolling_scenarios_are_refused_for_a_backtest(model: Path) -> None:
+def test_rolling_scenarios_are_collected_while_a_backtest_runs(model: Path) -> None:
     text = demo(model).to_toml()
     lines = [line for line in text.splitlines() if "20230405.quotes" not in line]
-    config = parse_config("\n".join(lines).replace('source = "file"', 'source = "rolling"'))
-    with pytest.raises(ConfigurationError, match=r'risk.scenarios.source must be "file"'):
-        assemble(config, data=assemble_data(model))
+    # A hundred seconds of ticks: short scenarios, and few.
+    overrides = ["risk.var.horizon=5s", "risk.var.level=0.95", "risk.var.scenarios=60"]
+    config = parse_config("\n".join(lines).replace('source = "file"', 'source = "rolling"'), overrides=overrides)
+    made = assemble(config, data=assemble_data(model))
+    assert made.scenarios is None
+    made.run()
+    assert made.gate.state.scenarios is not None
+    assert made.gate.state.scenarios.count == 60
+    assert made.gate.counters["denied"]["MISSING_SCENARIOS"] > 0
+    made.dispose()
 
 
 def assemble_data(model: Path) -> Any:

@@ -39,6 +39,16 @@ PURE = {
     "risk/sizing": ["PositionSizer.decide", "PositionSizer.observe", "EwmaVariance.observe", "FractionalKelly.answer"],
     "market/reader": ["TickReader.read_quote", "TickReader.read_trade", "TickReader.read_bar", "TickReader.read_depth"],
     "market/slots": ["InstrumentSlots.lookup"],
+    "nautilus/gate_accounts": ["GateAccounts._price_moved", "GateAccounts._revalue", "GateAccounts._add_up"],
+    "nautilus/gate_market": [
+        "GateMarket.handle_quote_tick",
+        "GateMarket.handle_trade_tick",
+        "GateMarket._quote",
+        "GateMarket._last",
+    ],
+    "nautilus/gate_names": ["NameTable.drop", "PairTable.find"],
+    "nautilus/gate_prices": ["GatePrices.keep_quote", "GatePrices.keep_last", "GatePrices.rate"],
+    "nautilus/gate_screen": ["GateScreen._reducible", "GateScreen._adds_nothing"],
     "nautilus/strategy": [
         "TengriNeuralStrategy.handle_quote_tick",
         "TengriNeuralStrategy.handle_trade_tick",

@@ -168,6 +168,16 @@ def test_what_is_denied_or_only_looked_at_is_not_counted():
     assert gate.counters["checked"] == 9 * 4 + 4
 
 
+def test_a_preview_does_not_move_the_clock():
+    gate = make(max_order_rate="2/1s", rate_reserve=0)
+    assert gate.check(order()).allowed
+    assert gate.check(order()).allowed
+    assert gate.preview(order(ts=99 * SECOND)).allowed
+    assert codes(gate.check(order())) == ["MAX_ORDER_RATE"]
+    assert gate.check(order(ts=3 * SECOND)).allowed
+    assert gate.diagnostics["clock_backwards"] == 0
+
+
 def test_duplicates():
     gate = make(duplicate_window="1s")
     first = order(quantity=2.0, price=100.0, cid="first")

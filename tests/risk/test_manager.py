@@ -9,6 +9,7 @@ import pytest
 
 from tengri_fast.errors import ConfigurationError, DataConversionError
 from tengri_fast.risk import InstrumentFacts, OrderView, PortfolioState, RiskGate, RiskLimits, ScenarioSet, VarSettings
+from tengri_fast.risk.gate_scenarios import gate_scenarios
 from tengri_fast.risk.manager import NeuralRiskManager
 from tengri_fast.risk.measures import expected_shortfall, value_at_risk
 
@@ -143,3 +144,42 @@ def test_without_scenarios_measures_say_what_is_missing() -> None:
     with pytest.raises(DataConversionError, match="at least one position"):
         manager.optimize_portfolio()
     assert math.isnan(manager.evaluate_risk().metrics["value_at_risk"])
+
+
+def test_scenarios_that_a_method_has_made_are_read_as_they_are(manager: NeuralRiskManager) -> None:
+    past = manager.portfolio.scenarios
+    assert past is not None
+    made = gate_scenarios(past, "filtered")
+    manager.portfolio.set_scenarios(made.scenarios, made.weights)
+    held = manager.portfolio.value_at_risk()
+    assert manager.calculate_var("historical", confidence=None).var == pytest.approx(held, rel=1e-12)
+    for options in ({"method": "filtered"}, {"method": "age_weighted"}, {"method": "normal", "covariance": "ewma"}):
+        with pytest.raises(ConfigurationError, match="must not weigh scenarios by age"):
+            manager.calculate_var(**options)
+    with pytest.raises(ConfigurationError, match="`horizon` must be 1"):
+        manager.calculate_var("historical", horizon=5)
+
+
+def test_the_normal_number_is_that_of_the_gate(manager: NeuralRiskManager) -> None:
+    pnl = manager.portfolio.scenario_pnl()
+    found = manager.calculate_var("normal", confidence=None)
+    assert found.var == pytest.approx(2.3263478740408408 * pnl.std(ddof=1) - pnl.mean(), rel=1e-6)
+    assert manager.calculate_var("normal", mean="zero", confidence=None).var != found.var
+
+
+def test_no_trade_is_named_where_the_gate_reads_another_tail(manager: NeuralRiskManager) -> None:
+    """The cut is found on the order statistic; under another tail it would not end the breach."""
+    manager.portfolio.set_position("BBB.X", -1_500.0)
+    assert any("brings value at risk" in text for text in manager.evaluate_risk().recommendations)
+    settings = VarSettings(horizon=DAY, scenarios=500, method="normal", tail="normal")
+    facts = [manager.portfolio.facts(name) for name in NAMES]
+    portfolio = PortfolioState(facts, manager.portfolio.scenarios, settings)  # type: ignore[arg-type]
+    gate = RiskGate(RiskLimits(max_portfolio_var=0.05), portfolio)
+    gate.warmup()
+    for name in NAMES:
+        portfolio.on_price(name, 99.5, 100.5, 1)
+    gate.on_equity(100_000.0, 1)
+    portfolio.set_position("BBB.X", -1_500.0)
+    said = NeuralRiskManager(gate).evaluate_risk().recommendations
+    assert len(said) == 1
+    assert "only orders that reduce positions pass" in said[0]

@@ -90,7 +90,8 @@ def test_the_default_filter_uses_the_past_only():
     rng = np.random.default_rng(2)
     returns = rng.normal(0, 0.01, (2, 60))
     path = ewma_path(returns, 0.9)
-    variance = (returns**2).mean(axis=1)
+    start = 0.94 ** np.arange(60)
+    variance = returns**2 @ start / start.sum()
     for t in range(60):
         np.testing.assert_allclose(path[:, t], np.sqrt(variance), rtol=1e-12)
         variance = 0.9 * variance + 0.1 * returns[:, t] ** 2

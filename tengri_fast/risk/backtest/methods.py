@@ -24,6 +24,7 @@ from tengri_fast.errors import DataConversionError
 from tengri_fast.risk.backtest._special import Floats
 from tengri_fast.risk.backtest.result import TIE
 from tengri_fast.risk.backtest.shortfall import Tail, student_factors
+from tengri_fast.risk.conditional import age_weights, ewma_variances
 from tengri_fast.risk.measures import tail_rank
 
 __all__ = ["METHODS", "Method", "Walk", "monte_carlo_method"]
@@ -105,8 +106,7 @@ def _historical(returns: Floats, window: int, level: float, refit: int) -> Walk:
 
 def _age_weighted(returns: Floats, window: int, level: float, refit: int) -> Walk:
     """Boudoukh, Richardson and Whitelaw (1998), "The best of both worlds", Risk 11: weights fall with age."""
-    weights = AGE_DECAY ** np.arange(window - 1, -1, -1.0)
-    weights /= weights.sum()
+    weights = age_weights(window, AGE_DECAY)
     tail = 1.0 - level
     var, es = _empty(returns, window)
     for rows, table in _windows(returns, window):
@@ -123,26 +123,11 @@ def _age_weighted(returns: Floats, window: int, level: float, refit: int) -> Wal
     return Walk(var, es)
 
 
-def ewma_paths(table: Floats) -> Floats:
-    """EWMA variances around zero of every row: before each return, and the forecast; shape (rows, window + 1).
-
-    What stands before the first return is the mean of the first 75 squares with weights 0.94^k.
-    """
-    squares = table * table
-    first = squares[:, :75]
-    weights = 0.94 ** np.arange(first.shape[1])
-    path = np.empty((len(table), table.shape[1] + 1))
-    path[:, 0] = first @ (weights / weights.sum())
-    for t in range(table.shape[1]):
-        path[:, t + 1] = (1.0 - EWMA_DECAY) * squares[:, t] + EWMA_DECAY * path[:, t]
-    return path
-
-
 def _filtered(returns: Floats, window: int, level: float, refit: int) -> Walk:
     """Hull and White (1998), J. of Risk 1: history divided by its volatility then, times the volatility now."""
     var, es = _empty(returns, window)
     for rows, table in _windows(returns, window):
-        path = np.sqrt(ewma_paths(table))
+        path = np.sqrt(ewma_variances(table, EWMA_DECAY))
         sigma = np.maximum(path[:, :-1], 1e-12)
         var[rows], es[rows] = tails(table / sigma * path[:, -1:], level)
     return Walk(var, es)

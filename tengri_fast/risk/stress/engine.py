@@ -38,6 +38,9 @@ __all__ = ["StressResult", "StressRow", "stress_test"]
 
 Floats = npt.NDArray[np.float64]
 
+#: A move of the underlying beyond which a result by Greeks is said to be a rough one.
+GREEKS_REACH = 0.1
+
 
 @dataclass(frozen=True)
 class StressRow:
@@ -179,7 +182,8 @@ def stress_test(
     covariance : array_like, shape (N, N), optional
         Of the relative moves over the horizon that scenarios with ``correlation`` mean.
     returns : array_like, shape (N, S), optional
-        Returns to take the sample covariance of, where none is given; S >= 2.
+        Returns to take the sample covariance of, where none is given; S >= 2. They are taken as daily ones for market
+        impact unless ``volatilities`` say otherwise (:func:`daily_volatilities`).
     volatilities : array_like, shape (N,), optional
         Daily standard deviations for market impact; NaN where unknown.
     stops : sequence of StopOrder
@@ -312,6 +316,9 @@ class _Run:
             notes += said
             if slippage.sum() > 0.0:
                 notes.append(f"stops slipped by {slippage.sum():.6g} {holdings.base_currency} past their triggers")
+        far = has_greeks(holdings) & (np.abs(after.prices) > GREEKS_REACH)
+        if far.any():
+            notes.append("valued by Greeks, which hold for small moves only: " + _some(holdings, far))
         if scenario.jump is not None:
             binary = holdings.codes == 2
             settled, winners = worst_jump(holdings, scenario.jump, self.events)

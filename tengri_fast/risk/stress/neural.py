@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tengri_fast.errors import DataConversionError
+from tengri_fast.risk.conditional import ewma_variances
 from tengri_fast.risk.holdings import Holdings
 from tengri_fast.risk.scenarios import ScenarioSet
 from tengri_fast.risk.stress.library import StressMatrix
@@ -104,17 +105,12 @@ def ewma_path(returns: npt.ArrayLike, decay: float = 0.94) -> Floats:
     Returns
     -------
     ndarray, shape (N, T)
-        Column t uses returns before t only; the first one is the mean square of all, so that nothing is lost.
+        Column t uses returns before t only; where it starts: :func:`tengri_fast.risk.conditional.ewma_variances`.
     """
     table = np.asarray(returns, dtype=np.float64)
     if not 0.0 < decay < 1.0:
         raise DataConversionError(f"`decay` must be between 0 and 1, was {decay}")
-    variance = np.empty_like(table)
-    now = np.mean(table * table, axis=1)
-    for t in range(table.shape[1]):
-        variance[:, t] = now
-        now = decay * now + (1.0 - decay) * table[:, t] ** 2
-    result: Floats = np.sqrt(variance)
+    result: Floats = np.sqrt(ewma_variances(table, decay)[:, :-1])
     return result
 
 

@@ -72,6 +72,21 @@ class StopOrder:
                 )
 
 
+def daily_volatilities(returns: npt.ArrayLike, horizon_ns: int) -> Floats:
+    """Daily standard deviations, by the square root of time: for the size of market impact, for nothing else.
+
+    Parameters
+    ----------
+    returns : array_like, shape (N, S)
+        Returns over ``horizon_ns``; S >= 2.
+    horizon_ns : int
+        > 0.
+    """
+    table = np.asarray(returns, dtype=np.float64)
+    result: Floats = table.std(axis=1, ddof=1) * math.sqrt(86_400_000_000_000 / horizon_ns)
+    return result
+
+
 def liquidation_cost(
     holdings: Holdings,
     liquidity: Liquidity,

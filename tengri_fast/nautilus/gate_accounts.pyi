@@ -1,0 +1,6 @@
+from typing import Any
+
+class GateAccounts:
+    @property
+    def held(self) -> dict[Any, Any]: ...
+    def __init__(self, cache: Any, prices: Any) -> None: ...
