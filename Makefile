@@ -49,6 +49,11 @@ demo-rb: ## the same on SHFE rebar, two days of training and a third one unseen 
 	@$(call environment,main --extras $(DEMO_EXTRAS))
 	@$(VENV)/tengri backtest examples/shfe_rb2510.toml --out out/demo-rb
 
+.PHONY: evidence
+evidence: ## bad orders against every control of the risk gate, in a backtest and live; out/evidence/evidence.html
+	@$(call environment,main --extras $(DEMO_EXTRAS))
+	@$(VENV)/tengri risk evidence --out out/evidence
+
 .PHONY: test
 test: test-env ## everything: environment, build, all tests
 	@$(with_torch) $(VENV)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)

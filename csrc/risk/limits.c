@@ -82,7 +82,13 @@ static const tf_row *row_before(const tf_limits *limits, const tf_limit *spec) {
     return NULL;
 }
 
-static bool make_row(const tf_limits *limits, tf_row *row, const tf_limit *spec, uint32_t room) {
+/* Levels count the shares that were passed, and mean nothing when these are others. */
+static bool same_shares(const tf_limits_config *a, const tf_limits_config *b) {
+    return a->warn_count == b->warn_count && memcmp(a->warn_at, b->warn_at, a->warn_count * sizeof *a->warn_at) == 0;
+}
+
+static bool make_row(const tf_limits *limits, tf_row *row, const tf_limits_config *config, const tf_limit *spec,
+                     uint32_t room) {
     const tf_row *before = row_before(limits, spec);
     uint32_t width = spec->scope == TF_SCOPE_EACH ? room : 1;
     *row = (tf_row){.spec = *spec, .scope = TF_RISK_NONE, .value = NAN, .bound = NAN};
@@ -93,10 +99,15 @@ static bool make_row(const tf_limits *limits, tf_row *row, const tf_limit *spec,
         if (!row->each) return false;
         for (uint32_t i = 0; i < room; i++) row->each[i] = 0.0; /* until tf_limits_each says otherwise: nothing */
     }
-    if (is_rate(spec) && !tf_ring_make(&row->ring, (uint32_t)spec->limit, before ? &before->ring : NULL)) return false;
+    if (is_rate(spec)) {
+        /* Not smaller than before: a limit that falls and rises again within its window has forgotten nothing. */
+        uint32_t size = (uint32_t)spec->limit;
+        if (before && before->ring.size > size) size = before->ring.size;
+        if (!tf_ring_make(&row->ring, size, before ? &before->ring : NULL)) return false;
+    }
     if (before) {
         uint32_t old = before->spec.scope == TF_SCOPE_EACH ? limits->room : 1;
-        memcpy(row->levels, before->levels, old < width ? old : width);
+        if (same_shares(&limits->config, config)) memcpy(row->levels, before->levels, old < width ? old : width);
         row->soft_passed = before->soft_passed;
     }
     return true;
@@ -122,7 +133,7 @@ int tf_limits_set(tf_limits *limits, tf_risk *risk, const tf_limits_config *conf
     tf_mids *mids = config->collar_window ? calloc(room ? room : 1, sizeof *mids) : NULL;
     tf_duplicates duplicates = {0};
     bool made = rows && scopes && (mids || !config->collar_window);
-    for (uint32_t r = 0; made && r < count; r++) made = make_row(limits, &rows[r], &specs[r], room);
+    for (uint32_t r = 0; made && r < count; r++) made = make_row(limits, &rows[r], config, &specs[r], room);
     for (uint32_t r = 0; made && r < count; r++)
         if (is_exposure(&specs[r]) || is_working(&specs[r])) rows[r].scope = scope_for(scopes, &scope_count, &specs[r]);
     for (uint32_t s = 0; made && s < scope_count; s++) {
@@ -276,6 +287,12 @@ void tf_limits_undo(tf_limits *limits, tf_risk *risk, uint32_t count) {
         }
         if (limits->config.duplicate_window && last->order) tf_duplicates_drop_last(&limits->duplicates);
     }
+}
+
+void tf_limits_unwarn(tf_limits *limits, uint32_t row, uint32_t instrument) {
+    if (row >= limits->count || (instrument != TF_RISK_NONE && instrument >= limits->room)) return;
+    limits->rows[row].soft_passed = false;
+    limits->rows[row].levels[instrument == TF_RISK_NONE ? 0 : instrument] = 0;
 }
 
 void tf_limits_on_mid(tf_limits *limits, uint32_t instrument, double mid, uint64_t ts) {

@@ -78,7 +78,7 @@ static bool off_grid(double value, double increment) {
     if (!(increment > 0.0) || isnan(value)) return false;
     double steps = value / increment, whole = rint(steps);
     /* A decimal price has no exact binary value, so "on the grid" means within rounding of it. */
-    return steps != whole && fabs(steps - whole) > 1e-9 * fabs(steps) + 1e-9;
+    return steps != whole && (whole == 0.0 || fabs(steps - whole) > 1e-9 * fabs(steps) + 1e-9);
 }
 
 static void ask_grid(check *c) {
@@ -118,7 +118,7 @@ static bool touches(const tf_risk_order *order) {
  * if-touched order for it to come back. */
 static bool waits(const check *c) {
     const tf_risk_order *order = c->order;
-    if (isnan(order->trigger)) return false;
+    if (order->type <= TF_ORDER_LIMIT || isnan(order->trigger)) return false; /* a plain order waits for nothing */
     double way = order->side * (order->trigger - c->of->mid);
     return touches(order) ? way < 0.0 : way > 0.0;
 }
@@ -317,6 +317,11 @@ static double reached(check *c) {
     return value;
 }
 
+/* What a value is measured against; without a limit there is only a soft one, which denies nothing. */
+static double bound_of(const tf_row *row, double limit) {
+    return isnan(limit) && !isnan(row->spec.soft) ? HUGE_VAL : limit;
+}
+
 static void ask_position(check *c, tf_row *row, uint32_t r) {
     double limit = row->each ? row->each[c->order->instrument] : row->spec.limit, value, low, high;
     if (row->spec.scope == TF_SCOPE_STRATEGY) {
@@ -326,7 +331,7 @@ static void ask_position(check *c, tf_row *row, uint32_t r) {
         value = reached(c);
     }
     row->value = value;
-    row->bound = limit;
+    row->bound = bound_of(row, limit);
     /* Sums of decimal quantities are off by rounding; less than a millionth of a lot is not an excess. */
     if (isnan(value)) {
         object(c, TF_MAX_POSITION, value, limit, TF_DETAIL_NO_VALUE)->row = r;
@@ -430,8 +435,8 @@ static void ask_tail(check *c, tf_row *row, uint32_t r) {
         row->value = (var ? c->tail.var : c->tail.es) / c->equity;
         which = var ? c->var_case : c->es_case;
     }
-    row->bound = row->spec.limit;
-    if (!(row->value <= row->spec.limit * (1.0 + 1e-12))) {
+    row->bound = bound_of(row, row->spec.limit);
+    if (!(row->value <= row->bound * (1.0 + 1e-12))) {
         tf_violation *made =
             object(c, row->spec.rule, row->value, row->spec.limit, stress ? TF_DETAIL_STRESS : TF_DETAIL_OF_EQUITY);
         made->what = which;
@@ -524,7 +529,7 @@ static void ask_row(check *c, uint32_t r) {
         if (!need_equity(c)) return;
         limit *= c->equity;
     }
-    row->bound = isnan(limit) && !isnan(spec->soft) ? HUGE_VAL : limit;
+    row->bound = bound_of(row, limit);
     /* A single product is off by far less than a sum. */
     bool over = spec->rule == TF_MAX_ORDER_NOTIONAL || spec->rule == TF_MAX_ORDER_QUANTITY
                     ? row->value > limit * (1.0 + 1e-12)

@@ -220,8 +220,9 @@ void tf_sums_drain(tf_limits *limits, tf_risk *risk) {
             if (limits->total > limits->largest) limits->largest = limits->total;
         }
         limits->updates += count;
-        /* What a much larger sum left behind by rounding would be seen in a small one. */
-        if (limits->updates >= TF_RESUM_INTERVAL || limits->largest > 1e4 * limits->total) sum_anew(limits, true, risk);
+        /* What a much larger sum left behind by rounding would be seen in a small one; one that overflowed stays. */
+        bool sound = limits->largest <= 1e4 * limits->total && isfinite(limits->total);
+        if (limits->updates >= TF_RESUM_INTERVAL || !sound) sum_anew(limits, true, risk);
     }
     tf_state_changed_done(risk);
     limits->drains = tf_state_drains(risk);

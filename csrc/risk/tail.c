@@ -26,8 +26,9 @@ double tf_tail_quantile(double level) {
 
 /* Mean, variance (unbiased), skewness and excess kurtosis of the results: of linear instruments the variance is w'Cw
  * with C the sample covariance of their (weighted) returns, without C ever being formed. Cornish-Fisher quantile:
- * Cornish and Fisher (1938); its expected shortfall: Maillard (2012), eq. 20, here with the sign of a loss. */
-static tf_risk_tail parametric(const tf_risk *risk, const double *x, size_t n) {
+ * Cornish and Fisher (1938); its expected shortfall: Maillard (2012), eq. 20, here with the sign of a loss. `sound` is
+ * false where the expansion does not increase, and so is no quantile function (Maillard 2012, section 3). */
+static tf_risk_tail parametric(const tf_risk *risk, const double *x, size_t n, bool *sound) {
     const double *w = risk->weights, each = 1.0 / (double)n;
     double mean = 0.0, squares = 0.0;
     for (size_t s = 0; s < n; s++) {
@@ -49,6 +50,8 @@ static tf_risk_tail parametric(const tf_risk *risk, const double *x, size_t n) {
         quantile +=
             (zz - 1.0) * skew / 6.0 + (zz - 3.0) * z * excess / 24.0 - (2.0 * zz - 5.0) * z * skew * skew / 36.0;
         shortfall *= 1.0 + z * skew / 6.0 + (zz - 1.0) * excess / 24.0 - (2.0 * zz - 1.0) * skew * skew / 36.0;
+        const double line = 1.0 - excess / 8.0 + 5.0 * skew * skew / 36.0, cube = excess / 24.0 - skew * skew / 18.0;
+        *sound = line >= 0.0 && cube >= 0.0 && skew * skew / 36.0 <= 3.0 * line * cube;
     }
     tf_risk_tail out = {-(mean + deviation * quantile), -mean + deviation * shortfall};
     if (!(out.var == out.var)) out.var = INFINITY;
@@ -118,6 +121,19 @@ static tf_risk_tail weighted(tf_risk *risk, double *x, size_t n, double most) {
     return close_tail(x[picked[j]], sum, part, tail);
 }
 
+/* Equal weights and all scenarios, none of them NaN; x is used up. */
+static tf_risk_tail plain(const tf_risk *risk, double *x, size_t n) {
+    double *spare = risk->scratch[1];
+    memcpy(spare, x, n * sizeof *x);
+    const double value = tf_scan_select(risk->scan, spare, spare + risk->matrix[0].stride + 16, n, risk->rank);
+    const size_t less = risk->scan->below(x, x, value, n);
+    return close_tail(value, risk->scan->sum(x, less), (double)less, risk->mass);
+}
+
+static tf_risk_tail larger_tail(tf_risk_tail a, tf_risk_tail b) {
+    return (tf_risk_tail){tf_larger(a.var, b.var), tf_larger(a.es, b.es)};
+}
+
 /* A value that a little more than the tail lies below, by where the tail of this case (and of what is filled) began
  * last time; infinite when nothing is known. */
 static double guess(const tf_risk *risk, int slot) {
@@ -144,7 +160,12 @@ tf_risk_tail tf_tail_of(tf_risk *risk, const double *base, const double *offset,
     if (risk->method != TF_TAIL_EMPIRICAL || risk->weights) {
         if (c.wide) scan->line_wide(x, base, offset, c.wide, a, n);
         else scan->line(x, base, offset, c.narrow, a, n);
-        if (risk->method != TF_TAIL_EMPIRICAL) return parametric(risk, x, n);
+        if (risk->method != TF_TAIL_EMPIRICAL) {
+            bool sound = true;
+            const tf_risk_tail found = parametric(risk, x, n, &sound);
+            return sound ? found
+                         : larger_tail(found, risk->weights ? weighted(risk, x, n, INFINITY) : plain(risk, x, n));
+        }
         const tf_risk_tail found = weighted(risk, x, n, most);
         if (slot >= 0) risk->edges[slot] = -found.var;
         return found;

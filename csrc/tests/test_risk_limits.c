@@ -371,6 +371,27 @@ static void test_sums(void) {
     tf_risk_free(risk);
 }
 
+/* What rounding of a huge sum leaves behind does not stay in a small one. */
+static void test_a_sum_that_collapses(void) {
+    tf_risk *risk = make_risk(2);
+    tf_limits *limits = tf_limits_new();
+    tf_limit row = row_of(TF_MAX_GROSS_EXPOSURE, 1e18);
+    CHECK(tf_limits_set(limits, risk, &OFF, &row, 1) == 0);
+    tf_risk_on_quote(risk, 0, 33.3, 33.4, 2);
+    tf_risk_on_quote(risk, 1, 33.3, 33.4, 2);
+    tf_risk_set_position(risk, 0, 0, 0, 1, 0.5, 33.0);
+    tf_sums_drain(limits, risk);
+    double small = limits->scopes[0].sums.gross;
+    tf_risk_set_position(risk, 1, 0, 0, 1, 7.7777777e14, 33.0);
+    tf_sums_drain(limits, risk);
+    CHECK(limits->scopes[0].sums.gross > 1e16);
+    tf_risk_set_position(risk, 1, 0, 0, 1, 0.0, 33.0);
+    tf_sums_drain(limits, risk);
+    CHECK(limits->scopes[0].sums.gross == small && limits->largest == small);
+    tf_limits_free(limits);
+    tf_risk_free(risk);
+}
+
 /* ---- rules ---- */
 
 static void test_exposure_rules(void) {
@@ -590,6 +611,7 @@ int main(void) {
     test_executions();
     test_mids();
     test_sums();
+    test_a_sum_that_collapses();
     test_exposure_rules();
     test_account();
     test_hostile();

@@ -235,7 +235,9 @@ static tf_risk_tail tail(const double *values) {
     double sorted[SCENARIOS], w[SCENARIOS], cut = 1.0 - level, mean = 0.0;
     bool used[SCENARIOS] = {false};
     for (int s = 0; s < SCENARIOS; s++) mean += (is_weighted ? weights[s] : 1.0 / SCENARIOS) * values[s];
+    tf_risk_tail least = {-INFINITY, -INFINITY};
     if (method != TF_TAIL_EMPIRICAL) {
+        bool increasing = true;
         double m2 = 0.0, m3 = 0.0, m4 = 0.0, squares = 0.0;
         for (int s = 0; s < SCENARIOS; s++) {
             const double each = is_weighted ? weights[s] : 1.0 / SCENARIOS, d = values[s] - mean;
@@ -250,9 +252,13 @@ static tf_risk_tail tail(const double *values) {
             const double s = m3 / pow(m2, 1.5), k = m4 / (m2 * m2) - 3.0;
             q = z + (pow(z, 2) - 1) * s / 6 + (pow(z, 3) - 3 * z) * k / 24 - (2 * pow(z, 3) - 5 * z) * s * s / 36;
             es *= 1 + z * s / 6 + (pow(z, 2) - 1) * k / 24 - (2 * pow(z, 2) - 1) * s * s / 36;
+            /* The slope is a parabola a + b y + c y^2: it has no zero, and is above. */
+            const double a = 1 - k / 8 + 5 * s * s / 36, b = s / 3, c = k / 8 - s * s / 6;
+            increasing = a >= 0 && c >= 0 && b * b - 4 * a * c <= 0;
         }
-        const tf_risk_tail out = {-(mean + sigma * q), tf_larger(-mean + sigma * es, -(mean + sigma * q))};
-        return out;
+        least.var = -(mean + sigma * q);
+        least.es = tf_larger(-mean + sigma * es, least.var);
+        if (increasing) return least;
     }
     memcpy(sorted, values, sizeof sorted);
     qsort(sorted, SCENARIOS, sizeof *sorted, ascending);
@@ -271,7 +277,7 @@ static tf_risk_tail tail(const double *values) {
         sum += w[j] * sorted[j];
     }
     const tf_risk_tail out = {-sorted[j], -(sum + tf_larger(cut - part, 0.0) * sorted[j]) / cut};
-    return out;
+    return (tf_risk_tail){tf_larger(out.var, least.var), tf_larger(out.es, least.es)};
 }
 
 /* Results with these quantities; `gross` bounds them. */

@@ -365,7 +365,8 @@ def _nodes() -> Iterator[Play]:
         if threading.current_thread() is threading.main_thread():
             # A node takes the signals of its process, and this one goes on.
             for each, handler in before.items():
-                signal.signal(each, handler)
+                if handler is not None:  # None: it was not set from Python
+                    signal.signal(each, handler)
 
 
 def _play_node(row: Row, folder: Path, loop: asyncio.AbstractEventLoop) -> Scene:

@@ -36,6 +36,7 @@ from tengri_fast.nautilus.evidence_words import (
     buy,
     released,
     rest,
+    same,
     sell,
 )
 
@@ -141,16 +142,16 @@ PORTFOLIO = (
 # ---- losses and the kill switch --------------------------------------------------------------------------------------
 
 
-def _loss(key: str, control: str, limit: str, code: str, switch: str, tried: str, *before: Any) -> Row:
+def _loss(key: str, control: str, limit: str, code: str, tried: str, back: Quote, *before: Any) -> Row:
+    """2 BTC lose more than the limit, and win it back; the switch has the name of the row."""
     return Row(
         key=key, control=control, serves=(*CAPITAL, *KILL), tried=tried,
         limits={limit: 0.01},
         steps=(
             buy(2.0), rest(0.1, 30_000.0), *before, Quote(bid=44_000.0, ask=44_001.0),
             Send(quantity=0.1, price=43_900.0, wants=(denied(code), "canceled")),
-            Quote(bid=50_000.0, ask=50_001.0), bad("KILLED"), sell(2.0),
-            Rearm(name=switch, reason=" ", wants=("refused",), shown=False), Rearm(name=switch, wants=("done",)),
-            rest(),
+            back, bad("KILLED"), sell(2.0),
+            Rearm(name=key, reason=" ", wants=("refused",), shown=False), Rearm(name=key, wants=("done",)), rest(),
         ),
     )  # fmt: skip
 
@@ -168,11 +169,12 @@ def _scope(key: str, words: str, scope: str, other: Send) -> Row:
 
 
 KILLS = (
-    _loss("daily-loss", "Daily loss, with kill", "max_daily_loss", "MAX_DAILY_LOSS", "daily-loss",
-          "2 BTC held lose 1.2 % of equity, limit 1 %: the next order; another one after the loss is won back"),
-    _loss("drawdown", "Drawdown, with kill", "max_drawdown", "MAX_DRAWDOWN", "drawdown",
-          "2 BTC held fall 2.7 % of equity from the peak, limit 1 %: the next order; another one after it is won back",
-          Quote(bid=58_000.0, ask=58_001.0)),
+    _loss("daily-loss", "Daily loss, with kill", "max_daily_loss", "MAX_DAILY_LOSS",
+          "2 BTC held lose 1.2 % of equity, limit 1 %: the next order; another one after the loss is won back", same()),
+    _loss("drawdown", "Drawdown, with kill", "max_drawdown", "MAX_DRAWDOWN",
+          "2 BTC held fall 2.8 % of equity from a peak, limit 1 %: the next order; another one after it is won back",
+          Quote(bid=58_000.0, ask=58_001.0),
+          Quote(bid=58_000.0, ask=58_001.0), rest(0.1, 30_050.0), Cancel(wants=("canceled",))),
     Row(
         key="kill", control="Kill of everything", serves=KILL,
         tried="Kill; a legal order; what is working is canceled, but for what reduces",
@@ -322,7 +324,7 @@ WHERE = (
 
 def _scoped(where: str, scope: str, other: Send) -> Row:
     return Row(
-        key=f"scoped-{where}", control=f"Limit of {where}", serves=SCOPES,
+        key=f"scoped-{where.split()[1]}", control=f"Limit of {where}", serves=SCOPES,
         tried=f"1 BTC held; 1 more, gross exposure of {scope.replace('$', '')} at most 75,000; the same elsewhere",
         limits={"scoped": ({"scope": scope, "measure": "gross_exposure", "limit": 75_000.0},)},
         config={"buckets": {"$BTC": "coins"}}, instruments=("SOL",),

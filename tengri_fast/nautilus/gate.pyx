@@ -65,7 +65,7 @@ from tengri_fast.nautilus.gate_events cimport GateEvents, tells_nothing
 from tengri_fast.nautilus.gate_market cimport GateMarket
 from tengri_fast.nautilus.gate_orders cimport GateOrders
 from tengri_fast.nautilus.gate_prices cimport GatePrices
-from tengri_fast.nautilus.gate_screen cimport GateScreen
+from tengri_fast.nautilus.gate_screen cimport GateScreen, submit
 from tengri_fast.risk.gate cimport RiskGate
 from tengri_fast.risk.portfolio cimport PortfolioState, tf_risk_on_equity, tf_risk_order
 
@@ -325,7 +325,7 @@ cdef class NeuralRiskGate(GateMarket):
 
     cdef int _refresh(self) except -1:
         """Tell the rules the rates and the equity as they now are."""
-        if self._uncertain or self.state.fault_count():
+        if self._uncertain or self.state._faults:
             self._resync()
         if self._prices.currencies > 1:
             self._prices.refresh_rates()
@@ -340,14 +340,14 @@ cdef class NeuralRiskGate(GateMarket):
         self.submitted += 1
         if not self._armed:
             return self._refuse(order, NOT_ARMED, SUBMIT)
-        violations = self._screen.submit(order, command.position_id, self._begin(order.instrument_id))
+        violations = submit(self._screen, order, command.position_id, self._begin(order.instrument_id))
         if self._screen.breached:
             self._adopt_kills()
         self._decided(order, &self._screen.asked, violations, SUBMIT)
         if violations:
             self._refusals.deny(order, violations, SUBMIT)
             return 0
-        self._screen.passed(order)
+        self._orders.count(order, self._screen.name, &self._screen.asked)
         self.forwarded += 1
         return 1
 
@@ -376,7 +376,7 @@ cdef class NeuralRiskGate(GateMarket):
             return 0
         for order, view in zip(orders, views):
             self._screen.load(view)
-            self._screen.passed(order)
+            self._orders.count(order, self._screen.name, &self._screen.asked)
         self.forwarded += len(orders)
         return 1
 

@@ -4,6 +4,7 @@ from nautilus_trader.accounting.accounts.base cimport Account
 from nautilus_trader.cache.cache cimport Cache
 from nautilus_trader.model.events.account cimport AccountState
 from nautilus_trader.model.identifiers cimport PositionId
+from nautilus_trader.model.objects cimport AccountBalance, Money
 from nautilus_trader.model.position cimport Position
 
 from tengri_fast.nautilus.gate_prices cimport GatePrices
@@ -51,7 +52,6 @@ cdef class GateAccounts:
     cdef void clear(self)
     cdef void balances_changed(self) noexcept
     cdef int look(self) except -1
-    cdef bint _says_nothing_new(self, Py_ssize_t number, AccountState event)
     cdef double quantity(self, PositionId position_id) except? -1.0
     cdef uint32_t name(self, PositionId position_id) except? 0xFFFFFFFF
     cdef int hold(self, Position position, uint32_t mark, uint32_t name) except -1
@@ -61,6 +61,26 @@ cdef class GateAccounts:
     cdef void _add_up(self) noexcept
     cdef int _read_balances(self) except -1
     cdef double equity(self) except? -1.0
+
+
+cdef inline bint says_nothing_new(GateAccounts accounts, Py_ssize_t number, AccountState event):
+    """Whether an account's event tells the totals that were read last; then there is no need to read them."""
+    cdef list known = accounts._totals[number]
+    cdef list told
+    cdef Money was, now
+    cdef Py_ssize_t i
+    if known is None or event is None:
+        return False
+    told = event.balances
+    if len(told) != len(known):
+        return False
+    for i in range(len(told)):
+        was = known[i]
+        now = (<AccountBalance>told[i]).total
+        if now._mem.raw != was._mem.raw or now._mem.currency.code != was._mem.currency.code:
+            return False
+    accounts._latest[number] = event
+    return True
 
 
 cdef inline bint is_settled(GateAccounts accounts):
@@ -75,7 +95,7 @@ cdef inline bint is_settled(GateAccounts accounts):
         return False
     for i in range(len(accounts._accounts)):
         latest = (<Account>accounts._accounts[i]).last_event_c()
-        if latest is not accounts._latest[i] and not accounts._says_nothing_new(i, latest):
+        if latest is not accounts._latest[i] and not says_nothing_new(accounts, i, latest):
             accounts._stale = True
             return False
     return True

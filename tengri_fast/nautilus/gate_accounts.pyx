@@ -17,9 +17,8 @@ from libc.stdlib cimport free, realloc
 
 from nautilus_trader.accounting.accounts.base cimport Account
 from nautilus_trader.cache.cache cimport Cache
-from nautilus_trader.model.events.account cimport AccountState
 from nautilus_trader.model.identifiers cimport PositionId
-from nautilus_trader.model.objects cimport AccountBalance, Money
+from nautilus_trader.model.objects cimport AccountBalance
 from nautilus_trader.model.position cimport Position
 
 from tengri_fast.nautilus.gate_names cimport NO_NUMBER
@@ -91,25 +90,6 @@ cdef class GateAccounts:
         self._totals = [None] * len(self._accounts)
         self._stale = True
         return 0
-
-    cdef bint _says_nothing_new(self, Py_ssize_t number, AccountState event):
-        """Whether an account's event tells the totals that were read last; then there is no need to read them."""
-        cdef list known = self._totals[number]
-        cdef list told
-        cdef Money was, now
-        cdef Py_ssize_t i
-        if known is None or event is None:
-            return False
-        told = event.balances
-        if len(told) != len(known):
-            return False
-        for i in range(len(told)):
-            was = known[i]
-            now = (<AccountBalance>told[i]).total
-            if now.as_f64_c() != was.as_f64_c() or now._mem.currency.code != was._mem.currency.code:
-                return False
-        self._latest[number] = event
-        return True
 
     cdef int _read_balances(self) except -1:
         """The balances of all accounts as they now are."""

@@ -66,6 +66,14 @@ cdef class PairTable:
     cdef tf_pair *_places
     cdef size_t _room
     cdef readonly size_t count
-    cdef uint32_t find(self, uint32_t first, uint32_t second) noexcept nogil
     cdef int put(self, uint32_t first, uint32_t second, uint32_t number) except -1
     cdef void clear(self) noexcept nogil
+
+
+cdef inline uint32_t number_of_pair(PairTable table, uint32_t first, uint32_t second) noexcept:
+    """The number of a pair, or NO_NUMBER."""
+    cdef uint64_t key = (<uint64_t>first << 32) | second
+    cdef size_t at = mixed(key) & (table._room - 1)
+    while table._places[at].number != NO_NUMBER and table._places[at].key != key:
+        at = (at + 1) & (table._room - 1)
+    return table._places[at].number

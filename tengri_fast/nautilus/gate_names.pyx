@@ -143,14 +143,6 @@ cdef class PairTable:
     def __reduce__(self):
         raise TypeError("PairTable cannot be pickled: it belongs to one gate")
 
-    cdef uint32_t find(self, uint32_t first, uint32_t second) noexcept nogil:
-        """The number of a pair, or NO_NUMBER."""
-        cdef uint64_t key = (<uint64_t>first << 32) | second
-        cdef size_t at = mixed(key) & (self._room - 1)
-        while self._places[at].number != NO_NUMBER and self._places[at].key != key:
-            at = (at + 1) & (self._room - 1)
-        return self._places[at].number
-
     cdef int put(self, uint32_t first, uint32_t second, uint32_t number) except -1:
         """Give a pair a number other than NO_NUMBER, in place of the one that it had."""
         cdef tf_pair *before = self._places

@@ -21,7 +21,7 @@ from nautilus_trader.model.objects cimport Price, Quantity
 from nautilus_trader.model.orders.base cimport Order
 from nautilus_trader.model.orders.limit cimport LimitOrder
 
-from tengri_fast.nautilus.gate_names cimport NO_NUMBER, NameTable, PairTable, number_of
+from tengri_fast.nautilus.gate_names cimport NO_NUMBER, NameTable, PairTable, number_of, number_of_pair
 from tengri_fast.nautilus.gate_prices cimport GatePrices, is_price, tf_mark
 from tengri_fast.risk.portfolio cimport (
     TF_ORDER_LIMIT,
@@ -173,7 +173,7 @@ cdef class GateOrders:
             position_id = self.cache._index_order_position.get(order.client_order_id)
         if position_id is not None:
             return self.state.name(position_id.to_str())
-        found = self._netting.find(number, strategy)
+        found = number_of_pair(self._netting, number, strategy)
         if found == NO_NUMBER:
             found = self.state.name_kept(f"{self.prices.names[number]}-{order.strategy_id.to_str()}")
             self._netting.put(number, strategy, found)

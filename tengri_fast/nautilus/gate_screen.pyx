@@ -66,21 +66,13 @@ cdef class GateScreen:
 
     # ---- single orders -------------------------------------------------------------------------------------------
 
-    cdef tuple submit(self, Order order, PositionId position_id, uint32_t number):
-        """Violations of an order that is submitted by itself."""
+    cdef tuple examine(self, Order order):
+        """Violations of an order that was read and is not of the plainest kind, see ``submit``."""
         cdef double filled = 0.0
-        self._orders.read(order, position_id, number, &self.asked)
-        self.name = self._orders.live_name(order.client_order_id)
-        if self.name is None:
-            self.name = order.client_order_id.to_str()
-        else:
+        if is_live(self._orders, order.client_order_id._mem._0):
             self.asked.order = self._state.order_handle(self.name)
             filled = self._state.filled(self.name)
         return self._examine(order, filled)
-
-    cdef int passed(self, Order order) except -1:
-        """The order that was last examined goes on."""
-        return self._orders.count(order, self.name, &self.asked)
 
     # ---- lists ---------------------------------------------------------------------------------------------------
 

@@ -64,6 +64,7 @@ from tengri_fast.risk.limit_table cimport (
     tf_limits_reset,
     tf_limits_room,
     tf_limits_undo,
+    tf_limits_unwarn,
     tf_verdict,
     tf_violation,
 )
@@ -372,7 +373,9 @@ cdef class RiskGate(LimitTable):
         cdef uint64_t name
         try:
             self.portfolio.read_order(view, &order)
-            filled = self.portfolio.filled(view.client_order_id)
+            # A fill that came before its order was reported must not hide an order that is only about to be sent.
+            known = order.order != TF_RISK_NONE or flags & ASK_MODIFY
+            filled = self.portfolio.filled(view.client_order_id) if known else 0.0
             name = <uint64_t>hash(view.client_order_id)
             if self.plain:
                 self._examine(&order, filled, name, flags)
@@ -407,7 +410,7 @@ cdef class RiskGate(LimitTable):
             if found is not None and not (reducing and risk):
                 violations.append(found)
         if violations or flags & ASK_DRY:
-            if not flags & ASK_DRY and (self.limits.max_daily_loss or self.limits.max_drawdown):
+            if not flags & ASK_DRY and any(row.code in ("MAX_DAILY_LOSS", "MAX_DRAWDOWN") for row in self._rows):
                 now = max(order.ts, tf_limits_now(self._limits))
                 self._breached(tf_limits_on_equity(self._limits, tf_risk_equity(self.portfolio.core), now))
             return Verdict(not violations, reducing, tuple(violations), tuple(alerts), verdict.warnings)
@@ -444,14 +447,14 @@ cdef class RiskGate(LimitTable):
 
     cdef object _examine_list(self, list orders, object calmer):
         cdef unsigned flags
-        cdef uint32_t counted = 0
+        cdef uint32_t counted = 0, i
         cdef bint reducing = True, allowed = False
         if not orders:
             return Verdict(False, False, (Violation("EMPTY_LIST"),))
         names = [order.client_order_id for order in orders]
         if len(set(names)) != len(names):
             return Verdict(False, False, (Violation("DUPLICATE_ORDER", detail="a client order id is there twice"),))
-        violations, alerts, warnings = [], [], []
+        violations, alerts, warnings, told = [], [], [], []
         # Earlier orders of the list count as working while later ones are examined, and only for that long.
         staged, entries, exits = [], [], []
         try:
@@ -467,6 +470,8 @@ cdef class RiskGate(LimitTable):
                 violations += [_named(violation, order.client_order_id) for violation in verdict.violations]
                 alerts += verdict.alerts
                 warnings += verdict.warnings
+                for i in range(self._verdict.warning_count if verdict.warnings else 0):
+                    told.append((self._verdict.warnings[i].row, self._verdict.warnings[i].instrument))
                 reducing = reducing and verdict.reducing
                 if entry is not None:
                     exits.append(order)
@@ -481,6 +486,8 @@ cdef class RiskGate(LimitTable):
             self.portfolio.unstage(staged)
             if not allowed:
                 tf_limits_undo(self._limits, self.portfolio.core, counted)
+                for row, instrument in told:
+                    tf_limits_unwarn(self._limits, row, instrument)
         return Verdict(allowed, reducing, tuple(violations), tuple(alerts), tuple(warnings))
 
     def _is_covered(self, order, entry, earlier):

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
-__all__ = ["GateState"]
+__all__ = ["GateState", "is_scope"]
+
+_SCOPES = ("venue", "bucket", "instrument", "strategy")
+
+
+def is_scope(text: str) -> bool:
+    """Whether a text says what a switch holds for: "portfolio", or "venue:", "bucket:" ... and a name."""
+    kind, _, name = text.partition(":")
+    return text == "portfolio" or (kind in _SCOPES and bool(name))
 
 
 class GateState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,5 +51,12 @@ class GateState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def __post_init__(self) -> None:
         if self.version != 1:
             raise ValueError(f"`version` must be 1, was {self.version}")
-        if self.ts < 0 or self.day < -1:
+        if not (0 <= self.ts < 2**64 and -1 <= self.day < 2**31):
             raise ValueError(f"`ts` and `day` must be times, were {self.ts}, {self.day}")
+        for field in ("equity", "day_start", "peak"):
+            value = getattr(self, field)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"`{field}` must be finite, was {value}")
+        for name, (_, scope) in self.kills.items():
+            if not is_scope(scope):
+                raise ValueError(f"`kills` must be of a scope that exists, {name!r} was of {scope!r}")

@@ -130,6 +130,7 @@ cdef extern from "tengri/risk_limits.h" nogil:
     bint tf_limits_check(tf_limits *limits, tf_risk *risk, const tf_risk_order *order, const tf_ask *ask,
                          tf_verdict *verdict)
     void tf_limits_undo(tf_limits *limits, tf_risk *risk, uint32_t count)
+    void tf_limits_unwarn(tf_limits *limits, uint32_t row, uint32_t instrument)
     void tf_limits_on_cancel(tf_limits *limits, tf_risk *risk, uint32_t strategy, uint32_t instrument, uint64_t ts)
     void tf_limits_on_mid(tf_limits *limits, uint32_t instrument, double mid, uint64_t ts)
     int tf_limits_on_execution(tf_limits *limits, uint32_t strategy, uint32_t instrument, int side, uint64_t ts)

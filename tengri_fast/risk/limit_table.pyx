@@ -25,7 +25,7 @@ import msgspec
 from tengri_fast.errors import ConfigurationError, DataConversionError
 from tengri_fast.risk._texts import SWITCHES
 from tengri_fast.risk._units import duration_ns
-from tengri_fast.risk.gate_state import GateState
+from tengri_fast.risk.gate_state import GateState, is_scope
 from tengri_fast.risk.limits import RiskLimits, table
 from tengri_fast.risk.types import Utilisation
 from tengri_fast.risk.windows import boundaries, clock_ns
@@ -283,7 +283,8 @@ cdef class LimitTable:
     def kill(self, name, reason, scope="portfolio"):
         """Turn a named switch on; from now on only reducing orders pass where it holds.
 
-        A repeated call keeps the first reason and scope.
+        A repeated call keeps the first reason. One of another scope widens the switch to the whole portfolio, so that
+        no call is without effect.
 
         Parameters
         ----------
@@ -297,13 +298,13 @@ cdef class LimitTable:
         ConfigurationError
             When the scope is none of these.
         """
-        kind, _, of = scope.partition(":")
-        if scope != "portfolio" and not (kind in ("venue", "bucket", "instrument", "strategy") and of):
+        if not is_scope(scope):
             raise ConfigurationError(
                 f"`scope` must be portfolio, venue:, bucket:, instrument: or strategy: and a name, was {scope!r}"
             )
-        if name not in self._kills:
-            self._kills[name] = (reason or "no reason given", scope)
+        first, where = self._kills.get(name, (reason or "no reason given", scope))
+        if name not in self._kills or where not in (scope, "portfolio"):
+            self._kills[name] = (first, scope if where == scope else "portfolio")
             self._write_kills()
             self.history.append(("kill", name, reason, tf_limits_now(self._limits)))
 
@@ -413,7 +414,8 @@ cdef class LimitTable:
         for bit, word, start in (
             (TF_BREACH_DAILY_LOSS, "daily_loss", account.day_start), (TF_BREACH_DRAWDOWN, "drawdown", account.peak)
         ):
-            if breach & bit and SWITCHES[word] not in self._kills:
+            # A switch that a person called so for a part of the portfolio does not stand in for this one.
+            if breach & bit and self._kills.get(SWITCHES[word], ("", ""))[1] != "portfolio":
                 of = "the begin of the day" if word == "daily_loss" else "the peak"
                 reason = f"equity {account.equity:.10g} after {start:.10g} at {of}"
                 self.kill(SWITCHES[word], reason)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import msgspec
 import numpy as np
 
 from tengri_fast.errors import ConfigurationError, DataConversionError
+from tengri_fast.risk._files import written_whole
 from tengri_fast.risk.holdings import Holdings
 
 __all__ = [
@@ -357,15 +357,5 @@ def write_holdings(
     text = msgspec.json.format(
         msgspec.json.encode(holdings_document(holdings, limits=limits, ts=ts, source=source)), indent=2
     )
-    target = Path(path)
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(text + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with written_whole(path) as stream:
+        stream.write(text + b"\n")

@@ -351,11 +351,18 @@ def test_report_from_prices(book: Path, prices: Path) -> None:
     assert result.exit_code == 0, result.output
     record = json.loads(result.output)
     assert record["facts"]["Scenarios"] == "300"
+    # 460 prices from 1 June 2019 on; the last return ends on the last day.
+    assert record["facts"]["Scenarios, last"] == "2020-09-02"
+    assert record["facts"]["Scenarios, first"] == "2019-11-08"
     assert {row["level"] for row in record["methods"]} == {0.975}
     pnl = holdings().pnl(np.float32(moves()[:, -300:]))
     assert record["methods"][0]["var"] == pytest.approx(
         float(np.quantile(-pnl, 0.975, method="inverted_cdf")), rel=1e-5
     )
+    shown = call("report", book, "--prices", prices, "--window", "300", "--level", "0.975").output
+    for text in ("2023-11-14 22:13:20 UTC", "VaR and ES, 97.5 %, 1 d, USD", "Who carries the ES: Historical, 97.5 %, USD",
+                 "Worst stress scenarios, USD", "2020-09-02"):  # fmt: skip
+        assert text in shown
     plain = call("report", book)
     assert plain.exit_code == 0
     assert "Without scenarios of returns there is no VaR" in plain.output

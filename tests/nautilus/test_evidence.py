@@ -101,6 +101,14 @@ def test_reasons_are_those_of_nautilus_events(found: Evidence) -> None:
         assert answer.text().startswith("OrderModifyRejected: TENGRI_RISK:MAX_ORDER_NOTIONAL value=")
 
 
+def test_a_drawdown_is_measured_from_the_peak(found: Evidence) -> None:
+    by_key = dict(zip([each.key for each in found.rows], found.answers, strict=True))
+    for answer in by_key["drawdown"]:
+        # 2 BTC bought at 50,001 were worth 58,000 each, and 44,000 now.
+        fallen = 2 * (58_000 - 44_000) / (1_000_000 + 2 * (58_000 - 50_001))
+        assert f"MAX_DRAWDOWN value={fallen:.10g} limit=0.01" in answer.text()
+
+
 # -- a control that does not behave is found ---------------------------------------------------------------------------
 
 
@@ -130,10 +138,11 @@ def test_without_its_limit_no_row_passes() -> None:
     wide = {"max_order_notional": 1e9}
     bare = collect([dataclasses.replace(each, limits=wide, config={}) for each in ROWS], ("backtest",))
     always = {
-        "legal", "not-armed", "no-limits", "reload", "tick", "negative-price", "binary-price", "crossed", "no-quote",
-        "lot", "instrument-maximum", "instrument-minimum", "halted", "rearm", "instrument", "side", "type",
-        "nan-quantity", "negative-quantity", "nan-price", "fault",
-    } | {each.key for each in ROWS if each.key.startswith("kill-") or each.key == "kill"}  # fmt: skip
+        "legal", "not-armed", "no-limits", "reload", "reducing", "tick", "negative-price", "binary-price", "crossed",
+        "no-quote", "lot", "instrument-maximum", "instrument-minimum", "halted", "rearm", "rate", "instrument", "side",
+        "type", "nan-quantity", "negative-quantity", "nan-price", "fault", "kill", "kill-emulated", "kill-reducing",
+        "kill-cancel", "kill-restart", "kill-instrument", "kill-venue", "kill-strategy",
+    }  # fmt: skip
     assert {each.key for each in ROWS} - {failed.key for failed, _ in bare.failures} == always
 
 

@@ -46,7 +46,7 @@ PURE = {
         "GateMarket._quote",
         "GateMarket._last",
     ],
-    "nautilus/gate_names": ["NameTable.drop", "PairTable.find"],
+    "nautilus/gate_names": ["NameTable.drop", "NameTable.clear"],
     "nautilus/gate_prices": ["GatePrices.keep_quote", "GatePrices.keep_last", "GatePrices.rate"],
     "nautilus/gate_screen": ["GateScreen._reducible", "GateScreen._adds_nothing"],
     "nautilus/strategy": [

@@ -28,6 +28,7 @@ from tengri_fast.risk.stress import (
     stress_test,
     worst_move,
 )
+from tengri_fast.risk.stress.parts import daily_volatilities
 
 
 def _shock(**changes):
@@ -489,3 +490,27 @@ def test_the_built_in_library_values_a_mixed_book():
     assert result.worst_loss > 0.0
     again = stress_test(book, StressLibrary.built_in(), covariance=covariance)
     assert again.rows() == result.rows()
+
+
+def test_greeks_are_called_rough_where_the_move_is_large():
+    book = Holdings(
+        ("A.X", "O.X"), [1.0, 1.0], [100.0, 100.0], asset_classes=("equity",) * 2, deltas=[np.nan, 0.5],
+        gammas=[np.nan, 0.01],
+    )  # fmt: skip
+    said = "valued by Greeks, which hold for small moves only: O.X"
+    small, large = (_one(book, _shock(asset_classes={"equity": move})) for move in (-0.05, -0.3))
+    assert said not in small.notes
+    assert said in large.notes
+    assert large.parts["market"] == pytest.approx(-30.0 - 15.0 + 0.5 * 0.01 * 900.0)
+
+
+def test_market_impact_is_by_daily_volatility_whatever_the_horizon():
+    rng = np.random.default_rng(0)
+    minutes = 0.001 * rng.standard_normal((1, 400))
+    sigma = daily_volatilities(minutes, 60 * 10**9)
+    assert sigma == pytest.approx(minutes.std(axis=1, ddof=1) * np.sqrt(1440.0))
+    book = Holdings(("A.X",), [1000.0], [10.0], volumes=[1e5], asset_classes=("equity",))
+    scenario = _shock(liquidity=Liquidity())
+    cost = stress_test(book, [scenario], returns=minutes, volatilities=sigma).table[0].loss
+    # Square-root law: sigma sqrt(quantity / volume) of the value.
+    assert cost == pytest.approx(float(sigma[0]) * np.sqrt(1000.0 / 1e5) * 10_000.0, rel=1e-9)

@@ -197,6 +197,8 @@ bool tf_limits_check(tf_limits *limits, tf_risk *risk, const tf_risk_order *orde
                      tf_verdict *verdict);
 /* Takes back what the last `count` counted checks counted (at most TF_COUNTED): of a list one order was denied. */
 void tf_limits_undo(tf_limits *limits, tf_risk *risk, uint32_t count);
+/* Takes back a warning of an order that did not go: the next order that passes a share of this limit tells it. */
+void tf_limits_unwarn(tf_limits *limits, uint32_t row, uint32_t instrument);
 /* Counts a cancel, which is never refused. */
 void tf_limits_on_cancel(tf_limits *limits, tf_risk *risk, uint32_t strategy, uint32_t instrument, uint64_t ts);
 /* A mid price, for the collar over a window; none is lost between two checks that way. */

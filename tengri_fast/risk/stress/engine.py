@@ -183,7 +183,7 @@ def stress_test(
         Of the relative moves over the horizon that scenarios with ``correlation`` mean.
     returns : array_like, shape (N, S), optional
         Returns to take the sample covariance of, where none is given; S >= 2. They are taken as daily ones for market
-        impact unless ``volatilities`` say otherwise (:func:`daily_volatilities`).
+        impact unless ``volatilities`` say otherwise (:func:`tengri_fast.risk.stress.parts.daily_volatilities`).
     volatilities : array_like, shape (N,), optional
         Daily standard deviations for market impact; NaN where unknown.
     stops : sequence of StopOrder

@@ -34,7 +34,7 @@ from tengri_fast.risk.holdings import Holdings
 from tengri_fast.risk.stress.moves import Universe, filled, has_greeks, scale_of
 from tengri_fast.risk.stress.scenario import Event, Gap, Jump, Liquidity, symbol_of
 
-__all__ = ["StopOrder", "jump_outcomes", "liquidation_cost", "stop_results", "worst_jump"]
+__all__ = ["StopOrder", "daily_volatilities", "jump_outcomes", "liquidation_cost", "stop_results", "worst_jump"]
 
 Floats = npt.NDArray[np.float64]
 

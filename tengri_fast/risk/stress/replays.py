@@ -25,7 +25,6 @@ import gzip
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -37,6 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tengri_fast.errors import DataConversionError, MissingExtraError
+from tengri_fast.risk._files import written_whole
 from tengri_fast.risk.stress.scenario import Gap, StressScenario
 from tengri_fast.risk.stress.toml_file import to_toml
 
@@ -400,17 +400,8 @@ def main(data: str, out: str | None) -> None:
     """Draw the historical scenarios again."""
     text = draw(data)
     target = Path(out) if out else Path(__file__).with_name("data") / "replays.toml"
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with written_whole(target) as stream:
+        stream.write(text.encode())
     click.echo(f"{text.count('[[scenario]]')} scenarios in {target}")
 
 
