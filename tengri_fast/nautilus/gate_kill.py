@@ -30,10 +30,14 @@ class KillSwitches:
         self._wishes: deque[tuple[str, str, str]] = deque()
 
     def turn_on(self, name: str, reason: str, scope: str) -> bool:
-        """Remember a switch and wish its orders away; False when it was on already."""
-        if name in self.on:
+        """Remember a switch and wish its orders away; False when it was on already.
+
+        Of another scope it is widened to the whole portfolio, as :meth:`tengri_fast.risk.RiskGate.kill` does.
+        """
+        first, where = self.on.get(name, (reason, scope))
+        if name in self.on and where in (scope, "portfolio"):
             return False
-        self.on[name] = (reason, scope)
+        self.on[name] = (first, scope if where == scope else "portfolio")
         self._wishes.append((name, reason, scope))
         return True
 

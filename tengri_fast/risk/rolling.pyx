@@ -21,14 +21,13 @@ from libc.stdint cimport int64_t
 from libc.math cimport INFINITY
 
 import json
-import os
-import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from tengri_fast.errors import ConfigurationError, DataConversionError
+from tengri_fast.risk._files import written_whole
 from tengri_fast.risk.scenarios import ScenarioSet, _series
 
 cdef int64_t FORMAT = 1
@@ -301,28 +300,18 @@ cdef class RollingScenarios:
 
     def to_file(self, path):
         """Write the state (.npz of plain arrays): all of it or, when anything fails, nothing."""
-        target = Path(path)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez(
-                    stream,
-                    format=np.int64(FORMAT),
-                    settings=np.array(json.dumps({"step_ns": self.step_ns, "max_gap_ns": self.max_gap_ns}), np.str_),
-                    instrument_ids=np.array(self.instrument_ids, dtype=np.str_),
-                    prices=self._prices,
-                    stamps=self._stamps,
-                    last_ts=self._last_ts,
-                    last_mid=self._last_mid,
-                    counters=np.array([self.backward, self.invalid], dtype=np.int64),
-                )
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with written_whole(path) as stream:
+            np.savez(
+                stream,
+                format=np.int64(FORMAT),
+                settings=np.array(json.dumps({"step_ns": self.step_ns, "max_gap_ns": self.max_gap_ns}), np.str_),
+                instrument_ids=np.array(self.instrument_ids, dtype=np.str_),
+                prices=self._prices,
+                stamps=self._stamps,
+                last_ts=self._last_ts,
+                last_mid=self._last_mid,
+                counters=np.array([self.backward, self.invalid], dtype=np.int64),
+            )
 
     def restore(self, path):
         """Take the state from a file of :meth:`to_file`; what was here before is forgotten.

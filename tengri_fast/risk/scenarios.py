@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tengri_fast.errors import ConfigurationError, DataConversionError
+from tengri_fast.risk._files import written_whole
 
 __all__ = ["ScenarioSet", "scenario_builder"]
 
@@ -139,25 +139,15 @@ class ScenarioSet:
 
     def to_file(self, path: str | os.PathLike[str]) -> None:
         """Write the set: all of it or, when anything fails, nothing."""
-        target = Path(path)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez(
-                    stream,
-                    format=np.int64(_FORMAT),
-                    instrument_ids=np.array(self.instrument_ids, dtype=np.str_),
-                    returns=self.returns,
-                    horizon_ns=np.int64(self.horizon_ns),
-                    provenance=np.array(json.dumps(dict(self.provenance), sort_keys=True), dtype=np.str_),
-                )
-                stream.flush()
-                os.fsync(stream.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with written_whole(path) as stream:
+            np.savez(
+                stream,
+                format=np.int64(_FORMAT),
+                instrument_ids=np.array(self.instrument_ids, dtype=np.str_),
+                returns=self.returns,
+                horizon_ns=np.int64(self.horizon_ns),
+                provenance=np.array(json.dumps(dict(self.provenance), sort_keys=True), dtype=np.str_),
+            )
 
     @classmethod
     def from_prices(

@@ -6,7 +6,6 @@ at once. `schema.py` is the table of keys; this module checks a document against
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 import os
@@ -22,7 +21,8 @@ import msgspec
 import msgspec.inspect as inspect
 
 from tengri_fast.errors import ConfigurationError, FeatureExtractionError
-from tengri_fast.runtime.durations import Frequency, format_duration, parse_duration, parse_frequency
+from tengri_fast.runtime.config_check import Checker, Override, shortened, shown, unwrap
+from tengri_fast.runtime.durations import Frequency, format_duration
 from tengri_fast.runtime.manager import TengriConfigManager
 from tengri_fast.runtime.schema import (
     BacktestSection,
@@ -37,7 +37,6 @@ from tengri_fast.runtime.schema import (
     RiskSection,
     StrategySection,
 )
-from tengri_fast.runtime.schema_types import RATE_PATTERN
 from tengri_fast.runtime.toml_text import Path as KeyPath
 from tengri_fast.runtime.toml_text import join_path, key_lines, to_toml
 
@@ -45,28 +44,8 @@ __all__ = ["TengriConfig", "TengriConfigManager", "load_config", "parse_config",
 
 MAX_FILE_BYTES = 1 << 20
 MAX_PROBLEMS_SHOWN = 25
-_SECRET = re.compile(r"key|secret|passw|passphrase|token|credential|private", re.IGNORECASE)
-_SIZE = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?)\s*")
-_MONEY = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?)(?:\s+([A-Z0-9]{2,10}))?\s*")
-_PERCENT = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?%")
-_RATE = re.compile(RATE_PATTERN)
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _STEP = re.compile(r"([A-Za-z0-9_-]+)((?:\[[0-9]{1,6}\])*)")
-
-
-class _Bad:
-    """Stands for a value that broke a rule; the problem itself is in the checker's list."""
-
-
-_BAD = _Bad()
-
-
-class _Override:
-    """A value from the command line: its text, and what that text means as TOML."""
-
-    def __init__(self, text: str, value: object) -> None:
-        self.text = text
-        self.value = value
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -88,7 +67,7 @@ class Origin(msgspec.Struct, frozen=True):
         """What an error message begins with: the file and line, or the override."""
         for key, text in self.overrides.items():
             if path[: len(key)] == key:
-                return f"--set {_cut(f'{join_path(key)}={text}')}: "
+                return f"--set {shortened(f'{join_path(key)}={text}')}: "
         line = self.line(path)
         if self.file is None:
             return ""
@@ -202,7 +181,7 @@ class TengriConfig(msgspec.Struct, frozen=True, kw_only=True):
             except (OSError, ValueError):
                 continue  # a name too long, or with a NUL: no such file, and the error below says so
         places = ", ".join(str(candidate) for candidate in tried)
-        raise self.error(key, f"must name an existing file, was {_shown(expanded)}; looked for {places}")
+        raise self.error(key, f"must name an existing file, was {shown(expanded)}; looked for {places}")
 
     def place(self, path: str, key: str) -> Path:
         """The absolute path of a file that need not exist yet, relative to the configuration's folder."""
@@ -246,7 +225,7 @@ class TengriConfig(msgspec.Struct, frozen=True, kw_only=True):
             name, default = match[1], match[2]
             found = os.environ.get(name) or default
             if found is None:
-                raise self.error(key, f"needs the environment variable {name}, which is not set, was {_shown(path)}")
+                raise self.error(key, f"needs the environment variable {name}, which is not set, was {shown(path)}")
             return found
 
         return _VARIABLE.sub(value, path)
@@ -332,7 +311,7 @@ def _parse_toml(text: str, prefix: str) -> dict[str, Any]:
     except RecursionError:
         raise ConfigurationError(f"{prefix}1: tables and lists are nested too deeply") from None
     except ValueError as error:  # a number with thousands of digits, or a date that does not exist
-        raise ConfigurationError(f"{prefix}1: a value cannot be read: {_cut(str(error))}") from None
+        raise ConfigurationError(f"{prefix}1: a value cannot be read: {shortened(str(error))}") from None
 
 
 def _parse_float(text: str) -> Decimal:
@@ -370,7 +349,7 @@ def _apply_overrides(document: dict[str, Any], overrides: Iterable[str]) -> dict
         name, equals, text = item.partition("=")
         path = _parse_path(name)
         if not equals or path is None:
-            raise ConfigurationError(f"--set {_cut(item)}: must have the form section.key=value")
+            raise ConfigurationError(f"--set {shortened(item)}: must have the form section.key=value")
         text = text.strip()
         value: object = text
         # More than one key would mean that the text has left its own value.
@@ -380,29 +359,29 @@ def _apply_overrides(document: dict[str, Any], overrides: Iterable[str]) -> dict
                 value = parsed["value"]
         except (ValueError, RecursionError):
             value = text
-        path = _put(document, path, _Override(text, value), item)
+        path = _put(document, path, Override(text, value), item)
         applied[path] = text
     return applied
 
 
-def _put(document: dict[str, Any], path: KeyPath, value: _Override, item: str) -> KeyPath:
+def _put(document: dict[str, Any], path: KeyPath, value: Override, item: str) -> KeyPath:
     """Set one value; returns its path, in which the numbers that step into lists are integers."""
     done: list[str | int] = []
     here: Any = document
     for depth, step in enumerate(path):
-        if isinstance(here, _Override):
+        if isinstance(here, Override):
             here = here.value
         last = depth == len(path) - 1
         if isinstance(here, list):
             if not (isinstance(step, int) or step.isdecimal()) or int(step) >= len(here):
                 at = join_path(tuple(done))
                 raise ConfigurationError(
-                    f"--set {_cut(item)}: {at} must be given an index below {len(here)}, was {_shown(step)}"
+                    f"--set {shortened(item)}: {at} must be given an index below {len(here)}, was {shown(step)}"
                 )
             step = int(step)
         elif not isinstance(here, dict) or isinstance(step, int):
             raise ConfigurationError(
-                f"--set {_cut(item)}: {join_path(tuple(done)) or 'the file'} is not a list or table"
+                f"--set {shortened(item)}: {join_path(tuple(done)) or 'the file'} is not a list or table"
             )
         done.append(step)
         if last:
@@ -417,7 +396,7 @@ def _put(document: dict[str, Any], path: KeyPath, value: _Override, item: str) -
 def _build(document: dict[str, Any], overrides: Iterable[str], origin: Origin) -> TengriConfig:
     applied = _apply_overrides(document, [overrides] if isinstance(overrides, str) else overrides)
     origin = Origin(origin.file, origin.folder, origin.lines, applied)
-    checker = _Checker()
+    checker = Checker(TengriConfig)
     config = checker.struct(_sections(), document, ())
     if not checker.problems:
         config = msgspec.structs.replace(config, origin=origin)
@@ -448,187 +427,6 @@ def _sections() -> inspect.StructType:
     return kind
 
 
-def _unwrap(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any], bool]:
-    """The type under its annotations, the annotations' extras, and whether None is allowed."""
-    extra: dict[str, Any] = {}
-    optional = False
-    while True:
-        if isinstance(kind, inspect.Metadata):
-            extra = {**extra, **(kind.extra or {})}
-            kind = kind.type
-        elif isinstance(kind, inspect.UnionType):
-            optional = optional or any(isinstance(item, inspect.NoneType) for item in kind.types)
-            kind = next(item for item in kind.types if not isinstance(item, inspect.NoneType))
-        else:
-            return kind, extra, optional
-
-
-class _Checker:
-    """Turns a document into structures and collects every problem instead of stopping at the first."""
-
-    def __init__(self) -> None:
-        self.problems: list[tuple[KeyPath, str]] = []
-
-    def bad(self, path: KeyPath, rule: str, value: object) -> _Bad:
-        self.problems.append((path, f"{rule}, was {_shown(value)}"))
-        return _BAD
-
-    def struct(self, kind: inspect.StructType, value: Any, path: KeyPath) -> Any:
-        if isinstance(value, _Override):
-            value = value.value
-        if not isinstance(value, dict):
-            return self.bad(path, "must be a table", value)
-        fields = {f.name: f for f in kind.fields if not _unwrap(f.type)[1].get("hidden")}
-        found: dict[str, Any] = {}
-        for name, item in value.items():
-            if name in fields:
-                found[name] = self.value(fields[name].type, item, (*path, name))
-            else:
-                self.unknown(name, item, path, list(fields))
-        for name, field in fields.items():
-            if field.required and name not in value:
-                self.problems.append(((*path, name), "must be given, was missing"))
-                found[name] = _BAD
-        if any(isinstance(item, _Bad) for item in found.values()):
-            return _BAD
-        return kind.cls(**found)
-
-    def unknown(self, name: str, value: object, path: KeyPath, known: list[str]) -> None:
-        text = "is not a known key"
-        secret = _SECRET.search(name) is not None
-        if isinstance(value, _Override):
-            value = value.value
-        if not secret and not isinstance(value, dict | list):
-            text += f", was {_shown(value)}"
-        text += f"; {_advice(name, path, known)}"
-        if secret:
-            text += "; keys and passwords are taken from the environment only"
-        self.problems.append(((*path, name), text))
-
-    def value(self, kind: inspect.Type, value: Any, path: KeyPath) -> Any:
-        kind, extra, _ = _unwrap(kind)
-        text: str | None = None
-        if isinstance(value, _Override):
-            text, value = value.text, value.value
-        if text is not None and isinstance(kind, inspect.VarTupleType) and isinstance(value, str):
-            value = [value]
-        special = extra.get("kind")
-        if isinstance(kind, inspect.StructType) and kind.cls is Frequency:
-            special = "frequency"
-        if special is not None:
-            return self.special(special, kind, text if isinstance(value, int) and text else value, path)
-        match kind:
-            case inspect.StructType():
-                return self.struct(kind, value, path)
-            case inspect.BoolType():
-                return value if isinstance(value, bool) else self.bad(path, "must be true or false", value)
-            case inspect.IntType():
-                if isinstance(value, bool) or not isinstance(value, int):
-                    return self.bad(path, f"must be a whole number{_range(kind)}", value)
-                return self.ranged(kind, value, path)
-            case inspect.FloatType():
-                if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-                    return self.bad(path, f"must be a number{_range(kind)}", value)
-                return self.ranged(kind, value, path)
-            case inspect.StrType() | inspect.LiteralType():
-                return self.text(kind, extra, text if text is not None and not isinstance(value, str) else value, path)
-            case inspect.VarTupleType():
-                return self.sequence(kind, value, path)
-        raise TypeError(f"schema of {join_path(path)}: no rule for {kind}")
-
-    def ranged(self, kind: inspect.IntType | inspect.FloatType, value: int | float | Decimal, path: KeyPath) -> Any:
-        if isinstance(kind, inspect.FloatType):
-            try:
-                number = float(value)
-            except (OverflowError, ValueError):  # an integer beyond the largest double; a signalling NaN
-                number = math.inf
-            if not math.isfinite(number):
-                return self.bad(path, "must be a finite number", value)
-            value = number + 0.0  # -0.0 and 0.0 are one value and must have one hash
-        low = (kind.gt is None or value > kind.gt) and (kind.ge is None or value >= kind.ge)
-        high = (kind.lt is None or value < kind.lt) and (kind.le is None or value <= kind.le)
-        return value if low and high else self.bad(path, f"must be{_range(kind)}", value)
-
-    def text(self, kind: inspect.Type, extra: dict[str, Any], value: object, path: KeyPath) -> Any:
-        if isinstance(kind, inspect.LiteralType):
-            options = [str(option) for option in kind.values]
-            wanted = value.upper() if extra.get("upper") and isinstance(value, str) else value
-            if isinstance(wanted, str) and wanted in options:
-                return wanted
-            rule = "must be " + ("one of " if len(options) > 1 else "") + ", ".join(f'"{o}"' for o in sorted(options))
-            near = _nearest(value, options) if isinstance(value, str) else None
-            self.problems.append((path, f"{rule}, was {_shown(value)}" + (f'; did you mean "{near}"?' if near else "")))
-            return _BAD
-        if not isinstance(value, str):
-            return self.bad(path, "must be a text in quotes", value)
-        if "pattern" in extra:
-            return value if re.fullmatch(extra["pattern"], value) else self.bad(path, extra["rule"], value)
-        assert isinstance(kind, inspect.StrType)
-        if not value.strip():
-            return self.bad(path, "must not be empty", value)
-        if kind.max_length is not None and len(value) > kind.max_length:
-            return self.bad(path, f"must have at most {kind.max_length} characters", value)
-        if "\0" in value or any(0xD800 <= ord(char) <= 0xDFFF for char in value):
-            return self.bad(path, "must be text without NUL and without broken characters", value)
-        return value
-
-    def sequence(self, kind: inspect.VarTupleType, value: object, path: KeyPath) -> Any:
-        if not isinstance(value, list):
-            return self.bad(path, "must be a list", value)
-        if kind.min_length is not None and len(value) < kind.min_length:
-            return self.bad(path, f"must have at least {kind.min_length} entry", value)
-        if kind.max_length is not None and len(value) > kind.max_length:
-            self.problems.append((path, f"must have at most {kind.max_length} entries, has {len(value)}"))
-            return _BAD
-        items = [self.value(kind.item_type, item, (*path, i)) for i, item in enumerate(value)]
-        return _BAD if any(isinstance(item, _Bad) for item in items) else tuple(items)
-
-    def special(self, special: str, kind: inspect.Type, value: Any, path: KeyPath) -> Any:
-        if special in ("duration", "frequency"):
-            try:
-                parsed = parse_duration(value) if special == "duration" else parse_frequency(value)
-            except ConfigurationError as error:
-                self.problems.append((path, str(error)))
-                return _BAD
-            if isinstance(kind, inspect.IntType) and kind.gt is not None and isinstance(parsed, int) and parsed <= 0:
-                return self.bad(path, "must be longer than zero", value)
-            return parsed
-        if special in ("amount", "limit"):
-            return self.amount(special, value, path)
-        rule = 'must be a number > 0, such as 0.01 or "0.01"'
-        currency: str | None = None
-        number: Decimal | None = None
-        if special == "money":
-            rule = 'must be an amount > 0 and a currency, such as "100000 USDT"'
-            if isinstance(value, str) and (match := _MONEY.fullmatch(value)):
-                number, currency = Decimal(match[1]), match[2]
-        elif isinstance(value, str) and (match := _SIZE.fullmatch(value)):
-            number = Decimal(match[1])
-        if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-            # A float's shortest text is what the user wrote; its binary value is not.
-            number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-        if number is None or not number.is_finite() or number <= 0:
-            return self.bad(path, rule, value)
-        # More digits than the context holds would be rounded silently below.
-        fits = len(number.as_tuple().digits) <= 28 and number < Decimal(10) ** 15
-        if not fits or cast(int, number.normalize().as_tuple().exponent) < -18:
-            return self.bad(path, "must be below 1e15 with at most 18 decimal places", value)
-        number = Decimal(f"{number.normalize():f}")
-        return Money(number, currency) if special == "money" else number
-
-    def amount(self, special: str, value: Any, path: KeyPath) -> Any:
-        """A number > 0 as text, a share of equity ("150%"), and for a limit of any measure also a rate."""
-        if isinstance(value, str) and (_PERCENT.fullmatch(value) or (special == "limit" and _RATE.fullmatch(value))):
-            return value
-        before = len(self.problems)
-        number = self.special("size", inspect.DecimalType(), value, path)
-        if len(self.problems) > before:
-            del self.problems[before:]
-            rule = 'must be an amount > 0 or a share of equity such as "150%"'
-            return self.bad(path, rule + (', or a rate such as "100/1s"' if special == "limit" else ""), value)
-        return str(number)
-
-
 def _risk_rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
     """What the gate itself says about ``[risk]``, told at its key."""
     from tengri_fast.runtime.risk_settings import limits_of, stressed
@@ -646,10 +444,10 @@ def _risk_rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
     names = [each.name for each in risk.bucket]
     for i, each in enumerate(risk.bucket):
         if each.name in names[:i]:
-            yield ("risk", "bucket", i, "name"), f"must be there once, was {_shown(each.name)} again"
+            yield ("risk", "bucket", i, "name"), f"must be there once, was {shown(each.name)} again"
         for k, name in enumerate(each.instruments):
             if any(name in other.instruments for other in risk.bucket[:i]) or name in each.instruments[:k]:
-                yield ("risk", "bucket", i, "instruments", k), f"must be in one bucket, was {_shown(name)} again"
+                yield ("risk", "bucket", i, "instruments", k), f"must be in one bucket, was {shown(name)} again"
 
 
 def _feature_rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
@@ -675,7 +473,7 @@ def _rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
         if scenarios.source != other and given is not None:
             yield (
                 ("risk", "scenarios", name),
-                f'needs risk.scenarios.source = "{other}", was {_shown(given)} with "{scenarios.source}"',
+                f'needs risk.scenarios.source = "{other}", was {shown(given)} with "{scenarios.source}"',
             )
     var = config.risk.var
     fewest = math.ceil(1.0 / (1.0 - var.level) - 1e-6)
@@ -690,14 +488,14 @@ def _rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
     for i, model in enumerate(neural.models):
         if first.setdefault(model.config, i) != i:
             path: KeyPath = ("neural", "models", i, "config")
-            yield path, f"must differ from neural.models[{first[model.config]}].config, was {_shown(model.config)}"
+            yield path, f"must differ from neural.models[{first[model.config]}].config, was {shown(model.config)}"
     if neural.ensemble is not None and neural.ensemble.weights:
         weights = neural.ensemble.weights
         path = ("neural", "ensemble", "weights")
         if len(weights) != len(neural.models):
             yield path, f"must have one weight for each of the {len(neural.models)} models, has {len(weights)}"
         elif not sum(weights) > 0:
-            yield path, f"must not all be zero, was {_shown(list(weights))}"
+            yield path, f"must not all be zero, was {shown(list(weights))}"
     if not config.risk.limits and (backtest is not None or config.data_sources.enabled):
         why = "[backtest]" if backtest is not None else "[data_sources]"
         yield (
@@ -717,77 +515,14 @@ def _rules(config: TengriConfig) -> Iterator[tuple[KeyPath, str]]:
             paths: tuple[str, ...] = getattr(backtest, kind)
             for i, text in enumerate(paths):
                 if text in paths[:i]:
-                    yield ("backtest", kind, i), f"must not repeat a file, was {_shown(text)}"
-
-
-# ---------------------------------------------------------------- telling
-
-
-def _range(kind: inspect.IntType | inspect.FloatType) -> str:
-    if kind.ge is not None and kind.le is not None:
-        return f" from {kind.ge} to {kind.le}"
-    bounds = ((kind.gt, ">"), (kind.ge, ">="), (kind.lt, "<"), (kind.le, "<="))
-    parts = [f"{sign} {bound}" for bound, sign in bounds if bound is not None]
-    return f" {' and '.join(parts)}" if parts else ""
-
-
-def _nearest(name: str, options: Iterable[str], cutoff: float = 0.6) -> str | None:
-    folded = {option.lower().replace("-", "_"): option for option in options}
-    found = difflib.get_close_matches(name[:200].lower().replace("-", "_"), folded, n=1, cutoff=cutoff)
-    return folded[found[0]] if found else None
-
-
-@cache
-def _all_keys() -> dict[str, tuple[str, ...]]:
-    """Full path of each key of the schema, by its last name; the first one wins."""
-    keys: dict[str, tuple[str, ...]] = {}
-
-    def walk(kind: inspect.StructType, path: tuple[str, ...]) -> None:
-        for field in kind.fields:
-            inner, extra, _ = _unwrap(field.type)
-            if extra.get("hidden"):
-                continue
-            keys.setdefault(field.name, (*path, field.name))
-            if isinstance(inner, inspect.StructType) and inner.cls not in (Frequency, Money):
-                walk(inner, (*path, field.name))
-
-    walk(_sections(), ())
-    return keys
-
-
-def _advice(name: str, path: KeyPath, known: list[str]) -> str:
-    near = _nearest(name, known)
-    if near is not None:
-        return f"did you mean {join_path((*path, near))}?"
-    elsewhere = _nearest(name, _all_keys(), cutoff=0.8)
-    if elsewhere is not None:
-        return f"did you mean {join_path(_all_keys()[elsewhere])}?"
-    section = f"[{join_path(path)}]" if path else "the file"
-    return f"the keys of {section} are {', '.join(known)}"
-
-
-def _cut(text: str) -> str:
-    text = "".join(char if char.isprintable() else "\ufffd" for char in text)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _shown(value: object) -> str:
-    """A value as the user wrote it, at most 80 characters."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f'"{_cut(value)}"'
-    try:
-        return _cut(str(value))
-    except ValueError:  # an integer too long to be written in decimal
-        return "a number with thousands of digits"
+                    yield ("backtest", kind, i), f"must not repeat a file, was {shown(text)}"
 
 
 # ---------------------------------------------------------------- writing
 
 
 def _encode(kind: inspect.Type, value: Any) -> Any:
-    kind, extra, _ = _unwrap(kind)
+    kind, extra, _ = unwrap(kind)
     if value is None:
         return None
     if extra.get("kind") == "duration":
@@ -797,7 +532,7 @@ def _encode(kind: inspect.Type, value: Any) -> Any:
     if isinstance(value, Frequency | Money):
         return str(value)
     if isinstance(kind, inspect.StructType):
-        items = ((f.name, f.type) for f in kind.fields if not _unwrap(f.type)[1].get("hidden"))
+        items = ((f.name, f.type) for f in kind.fields if not unwrap(f.type)[1].get("hidden"))
         encoded = {name: _encode(inner, getattr(value, name)) for name, inner in items}
         return {name: item for name, item in encoded.items() if item is not None}
     if isinstance(kind, inspect.VarTupleType):
@@ -807,7 +542,7 @@ def _encode(kind: inspect.Type, value: Any) -> Any:
 
 def _pending(kind: inspect.StructType, value: Any, path: KeyPath) -> Iterator[tuple[str, str]]:
     for field in kind.fields:
-        inner, extra, _ = _unwrap(field.type)
+        inner, extra, _ = unwrap(field.type)
         item = getattr(value, field.name)
         if extra.get("hidden") or item is None:
             continue
