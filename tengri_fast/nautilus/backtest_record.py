@@ -343,9 +343,15 @@ def _notes(config: TengriConfig, made: Assembly) -> list[str]:
         settings = made.gate.config.var if made.gate is not None else None
         horizon = "" if settings is None else f" of {format_duration(settings.horizon_ns)}"
         used = made.scenarios.count if settings is None else min(made.scenarios.count, settings.scenarios)
+        method = "" if settings is None or settings.method == "historical" else f" by the method {settings.method!r}"
         notes.append(
-            f"Value at risk uses {used} overlapping return scenarios{horizon} from {_origin(config)}; "
+            f"Value at risk uses {used} overlapping return scenarios{horizon} from {_origin(config)}{method}; "
             "neighbours share most of their path, so they say less than their number."
+        )
+    elif made.gate is not None and made.gate.config.rolling is not None:
+        notes.append(
+            "Value at risk uses return scenarios that were collected during the run; until there were enough of them "
+            "only orders that reduce a position passed."
         )
     if made.row.notes:
         notes.append(made.row.notes)
