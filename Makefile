@@ -10,8 +10,9 @@ DEMO_EXTRAS := nautilus,data,report
 ARGS ?=
 # A pattern that chooses benches: `make bench BENCH=gate`.
 BENCH ?=
-# How long `make soak` and each half of `make fuzz` take.
+# How long `make soak` and each half of `make fuzz` take, and how many orders the former sends.
 MINUTES ?= 10
+ORDERS ?= 1000000
 # Where `make install-lib` puts headers and libraries.
 PREFIX ?= /usr/local
 JOBS ?= auto
@@ -29,7 +30,7 @@ help: ## this list
 	@awk -F ':[^#]*## ' '/^[a-z][a-z-]*:[^#]*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "Variables: PYTHON=/path/to/python  CC=/path/to/cc  ARGS=\"-k gate\" (test)  BENCH=gate (bench)"
-	@echo "           MINUTES=2 (soak, fuzz)  PREFIX=/usr/local (install-lib)"
+	@echo "           MINUTES=2 (soak, fuzz)  ORDERS=1000 (soak)  PREFIX=/usr/local (install-lib)"
 
 .PHONY: lib
 lib: ## libtengri, the C library without Python: static, shared and tengri.pc in build/lib (docs/c_api.md)
@@ -90,8 +91,9 @@ bench-commit: env ## keep the last `make bench`, slim, in bench/results/committe
 	@$(VENV)/python bench/summary.py --keep bench/results/latest.json
 
 .PHONY: soak
-soak: env ## stream, fuzz and shake for MINUTES (10); bench/results/committed/soak.json
+soak: env ## stream, fuzz and shake for MINUTES (10), then ORDERS (1000000) through the gate and its plain twin
 	@$(VENV)/python bench/soak.py --minutes $(MINUTES)
+	@TENGRI_GATE_ORDERS=$(ORDERS) TENGRI_RISK_EVENTS=100000 $(VENV)/pytest -q tests/risk/test_gate_agreement.py tests/risk/test_portfolio_twin.py
 
 .PHONY: fuzz
 fuzz: env ## MINUTES (10) of damaged ONNX files, then as many of forged compiled models under ASan and UBSan

@@ -290,9 +290,11 @@ void tf_limits_undo(tf_limits *limits, tf_risk *risk, uint32_t count) {
 }
 
 void tf_limits_unwarn(tf_limits *limits, uint32_t row, uint32_t instrument) {
-    if (row >= limits->count || (instrument != TF_RISK_NONE && instrument >= limits->room)) return;
+    if (row >= limits->count) return;
+    bool each = limits->rows[row].spec.scope == TF_SCOPE_EACH;
+    if (each && instrument >= limits->room) return;
     limits->rows[row].soft_passed = false;
-    limits->rows[row].levels[instrument == TF_RISK_NONE ? 0 : instrument] = 0;
+    limits->rows[row].levels[each ? instrument : 0] = 0;
 }
 
 void tf_limits_on_mid(tf_limits *limits, uint32_t instrument, double mid, uint64_t ts) {

@@ -1,5 +1,6 @@
 from libc.stdint cimport uint32_t, uint64_t
 
+from nautilus_trader.execution.engine cimport ExecutionEngine
 from nautilus_trader.execution.messages cimport ModifyOrder, SubmitOrder, SubmitOrderList
 from nautilus_trader.model.identifiers cimport InstrumentId
 from nautilus_trader.model.orders.base cimport Order
@@ -20,6 +21,7 @@ cdef class NeuralRiskGate(GateMarket):
     cdef readonly uint64_t modified     # modifications seen
     cdef readonly uint64_t errors       # exceptions caught inside the gate
     cdef object _next                   # the handler behind us at the execution endpoint
+    cdef ExecutionEngine _engine        # whose handler that is, where it is Nautilus' own of a backtest
     cdef object _entry                  # our own handler, one object so that the bus can compare it
     cdef object _on_event_entry
     cdef object _on_health_entry

@@ -46,6 +46,7 @@ from tengri_fast.nautilus.gate_refusals import Refusals
 from tengri_fast.risk import RiskLimits, Violation
 
 from nautilus_trader.core.message cimport Command
+from nautilus_trader.execution.engine cimport ExecutionEngine
 from nautilus_trader.execution.messages cimport (
     BatchCancelOrders,
     CancelAllOrders,
@@ -106,15 +107,8 @@ cdef class NeuralRiskGate(GateMarket):
     extra_rules : tuple of tengri_fast.risk.Rule
         Rules of your own, asked after the standard ones; set them before the start. Each order then costs a few
         microseconds more, because such rules are written for Python objects.
-    denied : dict of str to int
-        Denials and rejected modifications by rule; one that broke two rules counts under both.
-    refused : dict of str to int
-        The same, each counted once, under the first rule that it broke.
     submitted, forwarded, modified, errors : int
         Orders seen in submit commands, orders passed on, modifications seen, exceptions caught.
-    records : list of tuple
-        One ``(ts, client_order_id, strategy_id, violations, kind)`` per refusal; `kind` is "submit", "list" or
-        "modify", `violations` a tuple of :class:`tengri_fast.risk.Violation`. The latest 10,000 are kept.
     """
 
     def __init__(self, config):
@@ -194,6 +188,8 @@ cdef class NeuralRiskGate(GateMarket):
         self._msgbus.deregister(EXECUTE, found)
         self._msgbus.register(EXECUTE, self._entry)
         self._next = found
+        owner = getattr(found, "__self__", None)
+        self._engine = owner if type(owner) is ExecutionEngine and found == owner.execute else None
 
     cdef void _forget(self):
         self._refusals = Refusals(self._msgbus, self.cache, self.clock, self._tell)
@@ -289,7 +285,11 @@ cdef class NeuralRiskGate(GateMarket):
                 self._complain(f"{type(command).__name__} could not be counted: {type(error).__name__}: {error}")
             else:
                 self._refuse_after_error(command, error)
-        if passes:
+        if not passes:
+            return
+        if self._engine is not None:
+            self._engine.execute(command)
+        else:
             self._next(command)
 
     def _refuse_after_error(self, command, error):

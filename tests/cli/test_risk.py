@@ -360,7 +360,7 @@ def test_report_from_prices(book: Path, prices: Path) -> None:
         float(np.quantile(-pnl, 0.975, method="inverted_cdf")), rel=1e-5
     )
     shown = call("report", book, "--prices", prices, "--window", "300", "--level", "0.975").output
-    for text in ("2023-11-14 22:13:20 UTC", "VaR and ES, 97.5 %, 1 d, USD", "Who carries the ES: Historical, 97.5 %, USD",
+    for text in ("2023-11-14 22:13:20 UTC", "VaR and ES, 97.5 %, 1 d, USD", "the ES: Historical, 97.5 %, USD",
                  "Worst stress scenarios, USD", "2020-09-02"):  # fmt: skip
         assert text in shown
     plain = call("report", book)

@@ -29,7 +29,15 @@ extern "C" {
 #define TF_AUDIT_OVERHEAD 56u        /* of a record: size, kind, sequence, time, hash */
 #define TF_AUDIT_RECORD_MAX 65536u   /* bytes of one record, all of it */
 
-enum { TF_AUDIT_OK = 0, TF_AUDIT_IO = -1, TF_AUDIT_NOT_A_LOG = -2, TF_AUDIT_TOO_LONG = -3, TF_AUDIT_MEMORY = -4, TF_AUDIT_LOCKED = -5, TF_AUDIT_DAMAGED = -6 };
+enum {
+    TF_AUDIT_OK = 0,
+    TF_AUDIT_IO = -1,
+    TF_AUDIT_NOT_A_LOG = -2,
+    TF_AUDIT_TOO_LONG = -3,
+    TF_AUDIT_MEMORY = -4,
+    TF_AUDIT_LOCKED = -5,
+    TF_AUDIT_DAMAGED = -6
+};
 
 typedef struct tf_audit tf_audit;
 

@@ -30,21 +30,20 @@ extern "C" {
 
 /* Codes of violations, in the order in which they are asked. Their words are tf_rule_text, the names without TF_. */
 #define TF_RULES(X)                                                                                                    \
-    X(UNKNOWN_INSTRUMENT) X(INVALID_SIDE) X(NON_FINITE_QUANTITY) X(NON_POSITIVE_QUANTITY)                              \
-    X(UNKNOWN_ORDER_TYPE) X(NON_FINITE_PRICE) X(NON_POSITIVE_PRICE) X(PRICE_OUT_OF_RANGE)                              \
-    X(PRICE_TICK) X(QUANTITY_LOT) X(MAX_QUANTITY) X(MIN_QUANTITY)                                                      \
-    X(MISSING_REFERENCE_PRICE) X(STALE_REFERENCE_PRICE) X(PRICE_COLLAR) X(PRICE_COLLAR_WINDOW)                         \
-    X(DUPLICATE_ORDER) X(MAX_ORDER_RATE) X(MAX_MESSAGE_RATE)                                                           \
-    X(PORTFOLIO_FAULT) X(INSTRUMENT_NOT_ALLOWED) X(INSTRUMENT_HALTED) X(OUTSIDE_TRADING_WINDOW)                        \
-    X(SHORT_SALE) X(SELF_TRADE) X(MAX_SPREAD)                                                                          \
-    X(MAX_ORDER_QUANTITY) X(MAX_ORDER_NOTIONAL) X(MAX_POSITION)                                                        \
-    X(MAX_WORKING_ORDERS) X(MAX_WORKING_NOTIONAL)                                                                      \
-    X(MAX_GROSS_EXPOSURE) X(MAX_NET_EXPOSURE) X(MAX_CONCENTRATION) X(MAX_LEVERAGE) X(MAX_MARGIN_USE)                   \
-    X(MAX_PORTFOLIO_VAR) X(MAX_PORTFOLIO_ES) X(MAX_STRESS_LOSS)                                                        \
-    X(MAX_DAILY_LOSS) X(MAX_DRAWDOWN)                                                                                  \
-    X(MISSING_RATE) X(MISSING_EQUITY) X(MISSING_SCENARIOS) X(MISSING_STRESS_SCENARIOS) X(UNPRICED_POSITION)            \
-    X(MISSING_MODEL_HEALTH) X(MODEL_RUNG) X(MODEL_OUT_OF_DISTRIBUTION) X(MODEL_CONFIDENCE) X(MODEL_SIGNAL_AGE)         \
-    X(NOT_ARMED) X(KILLED) X(INTERNAL_ERROR)
+    X(UNKNOWN_INSTRUMENT)                                                                                              \
+    X(INVALID_SIDE) X(NON_FINITE_QUANTITY) X(NON_POSITIVE_QUANTITY) X(UNKNOWN_ORDER_TYPE) X(NON_FINITE_PRICE)          \
+        X(NON_POSITIVE_PRICE) X(PRICE_OUT_OF_RANGE) X(PRICE_TICK) X(QUANTITY_LOT) X(MAX_QUANTITY) X(MIN_QUANTITY)      \
+            X(MISSING_REFERENCE_PRICE) X(STALE_REFERENCE_PRICE) X(PRICE_COLLAR) X(PRICE_COLLAR_WINDOW)                 \
+                X(DUPLICATE_ORDER) X(MAX_ORDER_RATE) X(MAX_MESSAGE_RATE) X(PORTFOLIO_FAULT) X(INSTRUMENT_NOT_ALLOWED)  \
+                    X(INSTRUMENT_HALTED) X(OUTSIDE_TRADING_WINDOW) X(SHORT_SALE) X(SELF_TRADE) X(MAX_SPREAD)           \
+                        X(MAX_ORDER_QUANTITY) X(MAX_ORDER_NOTIONAL) X(MAX_POSITION) X(MAX_WORKING_ORDERS)              \
+                            X(MAX_WORKING_NOTIONAL) X(MAX_GROSS_EXPOSURE) X(MAX_NET_EXPOSURE) X(MAX_CONCENTRATION)     \
+                                X(MAX_LEVERAGE) X(MAX_MARGIN_USE) X(MAX_PORTFOLIO_VAR) X(MAX_PORTFOLIO_ES)             \
+                                    X(MAX_STRESS_LOSS) X(MAX_DAILY_LOSS) X(MAX_DRAWDOWN) X(MISSING_RATE)               \
+                                        X(MISSING_EQUITY) X(MISSING_SCENARIOS) X(MISSING_STRESS_SCENARIOS)             \
+                                            X(UNPRICED_POSITION) X(MISSING_MODEL_HEALTH) X(MODEL_RUNG)                 \
+                                                X(MODEL_OUT_OF_DISTRIBUTION) X(MODEL_CONFIDENCE) X(MODEL_SIGNAL_AGE)   \
+                                                    X(NOT_ARMED) X(KILLED) X(INTERNAL_ERROR)
 
 #define TF_RULE_ENUM_(name) TF_##name,
 enum { TF_RULES(TF_RULE_ENUM_) TF_RULE_COUNT };
@@ -115,16 +114,16 @@ typedef struct {
     bool armed;
     bool modify;       /* a change of a working order: a message, not an order */
     bool calmer;       /* the change only takes risk off */
-    bool exit_only;    /* a reduce-only exit that its entry covers: integrity, and the position where it widens that */
-    bool covered;      /* the value of one order was asked with its entry */
-    bool dry;          /* nothing is counted */
+    bool exit_only; /* a reduce-only exit that its entry covers: integrity, and the position where it widens that */
+    bool covered; /* the value of one order was asked with its entry */
+    bool dry; /* nothing is counted */
     bool health_failed; /* the source of the model's health raised */
     const tf_health *health; /* of the model behind the order; NULL: no source */
 } tf_ask;
 
 typedef struct {
     uint8_t rule, detail;
-    uint32_t row;  /* of the table, TF_RISK_NONE: no row */
+    uint32_t row; /* of the table, TF_RISK_NONE: no row */
     uint32_t what; /* see TF_DETAIL_* */
     double value, limit;
 } tf_violation;
@@ -137,9 +136,9 @@ typedef struct {
 
 typedef struct {
     bool allowed, reducing;
-    bool sane;            /* no sanity rule objected */
-    bool health_excused;  /* a failed source of health was let pass for an order that takes risk off */
-    uint8_t breach;       /* TF_BREACH_*: the caller turns the switch on */
+    bool sane; /* no sanity rule objected */
+    bool health_excused; /* a failed source of health was let pass for an order that takes risk off */
+    uint8_t breach; /* TF_BREACH_*: the caller turns the switch on */
     uint32_t count, warning_count;
     double leaves;
     tf_violation violations[TF_VIOLATIONS_MAX];
@@ -149,7 +148,7 @@ typedef struct {
 /* What a limit is used by. */
 typedef struct {
     uint32_t row, instrument; /* TF_RISK_NONE: not of one instrument */
-    double value, limit;      /* NaN value: not known */
+    double value, limit; /* NaN value: not known */
 } tf_usage;
 
 typedef struct {
