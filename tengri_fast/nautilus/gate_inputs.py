@@ -118,8 +118,6 @@ class GateInputs:
         stress: StressSettings | None,
         rolling: RollingSettings | None,
     ) -> None:
-        if var is not None and var.method in ("normal", "cornish_fisher"):
-            var = msgspec.structs.replace(var, tail=var.method)
         self.var = var
         self._path = path
         self._stress = stress

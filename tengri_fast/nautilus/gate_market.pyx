@@ -24,6 +24,12 @@ from tengri_fast.market.events cimport tf_bar, tf_depth10, tf_quote, tf_trade
 cdef int PRIORITY = 100
 
 
+cdef inline uint64_t _seen(uint64_t ts_event, uint64_t ts_init) noexcept nogil:
+    """When something was, at the latest when it was received: one time stamp from the future would make all quotes after
+    it too old to count."""
+    return ts_event if ts_event < ts_init else ts_init
+
+
 cdef class GateMarket(Actor):
     """Follows what instruments trade at, and whether they trade.
 
@@ -161,7 +167,7 @@ cdef class GateMarket(Actor):
         if self._kill_wanted:
             self._attend()
         self._reader.read_quote(tick, &event)
-        self._quote(event.slot, event.bid_price, event.ask_price, event.ts_event)
+        self._quote(event.slot, event.bid_price, event.ask_price, _seen(event.ts_event, event.ts_init))
 
     cpdef void handle_order_book_depth(self, OrderBookDepth10 depth, bint historical=False):
         """Keep the best prices of a depth snapshot (system method)."""
@@ -175,7 +181,7 @@ cdef class GateMarket(Actor):
             event.slot,
             event.bid_price[0] if event.bid_size[0] > 0.0 else NAN,
             event.ask_price[0] if event.ask_size[0] > 0.0 else NAN,
-            event.ts_event,
+            _seen(event.ts_event, event.ts_init),
         )
 
     cdef void _quote(self, uint32_t number, double bid, double ask, uint64_t ts) noexcept:
@@ -197,7 +203,7 @@ cdef class GateMarket(Actor):
         if self._kill_wanted:
             self._attend()
         self._reader.read_trade(tick, &event)
-        self._last(event.slot, event.price, event.ts_event)
+        self._last(event.slot, event.price, _seen(event.ts_event, event.ts_init))
 
     cpdef void handle_bar(self, Bar bar, bint historical=False):
         """Keep the close, which serves while there is no quote (system method)."""
@@ -207,7 +213,7 @@ cdef class GateMarket(Actor):
         if self._kill_wanted:
             self._attend()
         self._reader.read_bar(bar, &event)
-        self._last(event.slot, event.close, event.ts_event)
+        self._last(event.slot, event.close, _seen(event.ts_event, event.ts_init))
 
     cpdef void handle_instrument_status(self, InstrumentStatus data):
         """Note whether an instrument trades (system method)."""

@@ -97,7 +97,8 @@ class AuditReport:
     previous : str
         Hash that the chain begins with: zeros, or the last hash of the log before.
     unfinished : int
-        Bytes behind the last sound record that are not zero: a record that was being written when the process died.
+        Bytes behind the last sound record that are not zero: a record that was being written when the process died, or
+        when a running one was looked at. By itself no fault.
     fault : str
         What is wrong and where; empty when sound.
     """
@@ -139,6 +140,18 @@ def _records(data: bytes) -> Iterator[tuple[int, int, int, int, bytes, bytes]]:
         sequence = number
         yield at, kind, number, ts, data[at + 24 : end], chain
         at += size
+
+
+def _followed(data: bytes, begin: int, end: int) -> bool:
+    """Whether a record after ``begin`` fits the hash in front of it: then one was changed, not unfinished."""
+    for at in range(begin + _OVERHEAD, end - _OVERHEAD + 1, 8):
+        (size,) = struct.unpack_from("<I", data, at)
+        if size < _OVERHEAD or size > _MOST or size % 8 or at + size > len(data):
+            continue
+        body = at + size - 32
+        if hashlib.sha256(data[at - 32 : at] + data[at:body]).digest() == data[body : body + 32]:
+            return True
+    return False
 
 
 def _decode(kind: int, sequence: int, ts: int, payload: bytes) -> Decision | Event:
@@ -216,7 +229,9 @@ def verify(path: str | os.PathLike[str], head: str | None = None) -> AuditReport
             decisions += 1
             denied += not record.allowed
     unfinished = len(data[end:].rstrip(b"\0"))
-    if unfinished and not fault:
+    # Its size is written last: without one, this is the record that the process is writing, or was when it died.
+    begun = unfinished <= _MOST and data[end : end + 8] == bytes(8) and not _followed(data, end, end + unfinished)
+    if unfinished and not begun and not fault:
         fault = (
             f"{unfinished} bytes behind record {count} (byte {end}) do not continue the chain: "
             "changed, or never finished"

@@ -265,7 +265,7 @@ class VarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Currency of the P&L vector and of the limits in money.
     tail : {"empirical", "normal", "cornish_fisher"}
         How value at risk and expected shortfall are read off the scenario results: from the losses themselves, or from
-        their first two or four moments.
+        their first two or four moments. The methods "normal" and "cornish_fisher" bring their own.
     decay : float, optional
         Of the methods "age_weighted" and "filtered", in (0, 1).
     seed : int
@@ -300,6 +300,9 @@ class VarSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         if not self.base_currency:
             raise ConfigurationError("`base_currency` must not be empty")
+        if self.method in _TAILS:
+            # Such a method with the tail of another would measure something else than it says.
+            msgspec.structs.force_setattr(self, "tail", self.method)
         if self.tail not in _TAILS:
             raise ConfigurationError(f"`tail` must be one of {', '.join(_TAILS)}, was {self.tail!r}")
 

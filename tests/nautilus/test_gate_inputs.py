@@ -383,3 +383,17 @@ def test_a_price_that_is_none_does_not_reach_the_rules() -> None:
     script = Script({3: feed} | buy_at(4))
     play(script, gate)
     assert denials(script) == []
+
+
+def test_a_quote_stamped_in_the_future_does_not_shut_out_those_after_it() -> None:
+    gate = make_gate(max_position=10.0, stale_quote="2s")
+    ticks = quotes(20)
+    wrong = ticks[4]
+    ticks[4] = type(wrong)(
+        wrong.instrument_id, wrong.bid_price, wrong.ask_price, wrong.bid_size, wrong.ask_size,
+        wrong.ts_event + 10**18, wrong.ts_init,
+    )  # fmt: skip
+    script = Script(buy_at(10))
+    play(script, gate, data=ticks)
+    assert denials(script) == []
+    assert len(script.events("OrderFilled")) == 1

@@ -137,6 +137,24 @@ def test_an_unfinished_record_is_taken_away(tmp_path: Path, keep: int) -> None:
     assert verify(path).sound
 
 
+def test_a_record_without_its_size_is_no_fault(tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    fill(path, 3)
+    whole = path.read_bytes()
+    (size,) = struct.unpack_from("<I", whole, HEADER)
+    end = len(whole) - size
+    # The size is written last: this is what a reader sees of a log that is being written.
+    path.write_bytes(whole[:end] + bytes(8) + whole[end + 8 :] + bytes(4096))
+    report = verify(path)
+    assert (report.sound, report.records) == (True, 2)
+    assert report.unfinished > 0
+    with AuditLog(path, sync="none") as log:
+        assert log.removed == report.unfinished
+    # One in the middle that lost its size was changed: what follows it still fits.
+    path.write_bytes(whole[:HEADER] + bytes(8) + whole[HEADER + 8 :])
+    assert not verify(path).sound
+
+
 def test_damage_before_the_end_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     fill(path, 5)

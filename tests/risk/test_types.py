@@ -127,3 +127,10 @@ def test_the_venue_of_an_instrument():
     assert InstrumentFacts("BRK.B.XNYS").venue_name == "XNYS"
     assert InstrumentFacts("BTC").venue_name == ""
     assert InstrumentFacts("BTC.X", venue="Y").venue_name == "Y"
+
+
+def test_a_method_brings_its_tail() -> None:
+    assert VarSettings(method="normal").tail == "normal"
+    assert VarSettings(method="cornish_fisher").tail == "cornish_fisher"
+    assert VarSettings(method="filtered").tail == "empirical"
+    assert VarSettings(tail="normal").tail == "normal"
