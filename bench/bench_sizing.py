@@ -8,6 +8,7 @@ what a strategy would write by hand.
 from __future__ import annotations
 
 import math
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,15 +22,13 @@ GROUP = "risk: position sizing"
 CALLS, BATCH = 3_000, 1_000
 SIGNAL = SimpleNamespace(value=3.0, probabilities=(0.2, 0.1, 0.7), horizon=10**10, horizon_unit="ns")
 PARTS = {
-    "default parts": lambda: None,
-    "five parts": lambda: [
-        VolatilityTarget(), FractionalKelly(), VarBudget(), DrawdownScale(), Cap(leverage=2.0)
-    ],
-}  # fmt: skip
+    "default parts": (VolatilityTarget, FractionalKelly, VarBudget),
+    "five parts": (VolatilityTarget, FractionalKelly, VarBudget, DrawdownScale, partial(Cap, leverage=2.0)),
+}
 
 
 def sizer(parts: str = "default parts") -> PositionSizer:
-    made = PositionSizer(PARTS[parts](), lot=0.001)
+    made = PositionSizer([part() for part in PARTS[parts]], lot=0.001)
     rng = np.random.default_rng(1)
     mids = 100.0 * np.cumprod(1.0 + 1e-4 * rng.standard_normal(1000))
     for i, mid in enumerate(mids):

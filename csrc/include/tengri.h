@@ -8,5 +8,7 @@
 #include "tengri/features.h"
 #include "tengri/nn.h"
 #include "tengri/risk.h"
+#include "tengri/risk_limits.h"
+#include "tengri/audit.h"
 
 #endif
