@@ -124,7 +124,12 @@ class Builder:
         self.add(layer, q, k, v)
         out = self.add(dense(self.rng, heads * value_dim, width))
         self.add(L.AddLayer(width), out, start)
-        self.add(L.NormLayer(1 + small(self.rng, width), small(self.rng, width)))
+        self.add(L.NormLayer(1 + small(self.rng, width), small(self.rng, width), norm=conditioned("layer", width)))
+
+
+def conditioned(norm: str, width: int) -> str:
+    """A norm that floats can be held to: less their mean, two or three numbers that are nearly equal are noise."""
+    return norm if width > 3 else "rms"
 
 
 @st.composite
@@ -185,7 +190,8 @@ def networks(
                 )  # fmt: skip
             case "norm":
                 beta = small(rng, b.width) if draw(st.booleans()) else None
-                b.add(L.NormLayer(1 + small(rng, b.width), beta, norm=draw(st.sampled_from(L.NORMS))))
+                norm = conditioned(draw(st.sampled_from(L.NORMS)), b.width)
+                b.add(L.NormLayer(1 + small(rng, b.width), beta, norm=norm))
             case "affine":
                 b.add(L.AffineLayer(1 + small(rng, b.width), small(rng, b.width), activation))
             case "activation":
