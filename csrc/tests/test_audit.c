@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char path[] = "/tmp/tengri_audit_XXXXXX";
+static char path[] = "test_audit_XXXXXX"; /* in the working directory */
 
 static void hex(const unsigned char *bytes, char *out) {
     for (int i = 0; i < 32; i++) sprintf(out + 2 * i, "%02x", bytes[i]);
